@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Streams of TokioLoop: libuv's own, uv_tcp_t for internet sockets, uv_pipe_t for Unix-domain ones and read pipes.
+ *
+ * The reactor stands in where libuv can't (uvcore_stream_is_for_libuv): then `below` is its stream, and all calls go
+ * there.  The callbacks from libuv keep to the rule of uvcore.h; object.c has the life of a stream.
+ */
+#include "uvcore.h"
+
+#include "../rloop_mio/reactor.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* The most buffers that one writev takes on Linux: to give libuv more at a time buys nothing. */
+enum { WRITE_BATCH = 1024 };
+
+struct core_stream {
+    struct uvcore_object object;
+    struct core_stream *below; /* of the reactor's making, for it alone to look into; else NULL */
+    union {
+        uv_handle_t handle;
+        uv_stream_t stream;
+        uv_tcp_t tcp;
+        uv_pipe_t pipe;
+    } uv;
+    const struct core_stream_events *events;
+    void *owner;
+    bool is_reading;
+    /* Of the write in flight: the batch that libuv has, and what comes after it. */
+    uv_write_t request;
+    struct iovec *iov;
+    int iovcnt;
+};
+
+/* --- reading */
+
+static void uvcore_stream_on_read(uv_stream_t *handle, ssize_t nread, const uv_buf_t *buf);
+
+static void
+uvcore_stream_on_alloc(uv_handle_t *handle, size_t suggested_size, uv_buf_t *buf)
+{
+    (void)suggested_size;
+    struct core_stream *stream = handle->data;
+    struct iovec buffer = {NULL, 0};
+    uvcore_begin_delivery(stream->object.loop);
+    if (stream->is_reading && uvcore_object_may_read(&stream->object)) {
+        stream->events->on_buffer(stream->owner, &buffer);
+    }
+    bool is_stopped = !stream->is_reading;
+    if (is_stopped && !stream->object.is_closed && buffer.iov_len > 0) {
+        stream->events->on_read(stream->owner, -EAGAIN); /* what was stopped in on_buffer gives the buffer back */
+    }
+    buf->base = buffer.iov_base;
+    buf->len = is_stopped ? 0 : buffer.iov_len;
+    /* libuv calls read_cb next in any case, if only to say that it was given no buffer.  When reading was stopped, or
+     * the stream closed, in here, it has set read_cb to NULL. */
+    stream->uv.stream.read_cb = uvcore_stream_on_read;
+}
+
+static void
+uvcore_stream_on_read(uv_stream_t *handle, ssize_t nread, const uv_buf_t *buf)
+{
+    struct core_stream *stream = handle->data;
+    if (buf->len == 0) {
+        /* Nothing was read.  An end of file that libuv infers from a hang-up after a read that left room is not
+         * believed: such a read may also end at a mark in the stream.  Ask again, in the next poll. */
+        if (nread == UV_EOF) {
+            uv_read_start(handle, uvcore_stream_on_alloc, uvcore_stream_on_read);
+        }
+        return;
+    }
+    ssize_t result = nread == 0 ? -EAGAIN : nread == UV_EOF ? 0 : nread;
+    bool is_full = result > 0 && (size_t)result == buf->len;
+    stream->object.reads = is_full ? stream->object.reads + 1 : CORE_READS_PER_POLL;
+    if (result <= 0 && result != -EAGAIN) {
+        uvcore_stream_read_stop(stream);
+    }
+    stream->events->on_read(stream->owner, result);
+}
+
+int
+uvcore_stream_read_start(struct core_stream *stream)
+{
+    if (stream->below != NULL) {
+        return mio_core_ops.stream_read_start(stream->below);
+    }
+    if (stream->is_reading) {
+        return 0;
+    }
+    int error = uv_read_start(&stream->uv.stream, uvcore_stream_on_alloc, uvcore_stream_on_read);
+    stream->is_reading = error == 0;
+    return error;
+}
+
+void
+uvcore_stream_read_stop(struct core_stream *stream)
+{
+    if (stream->below != NULL) {
+        mio_core_ops.stream_read_stop(stream->below);
+        return;
+    }
+    stream->is_reading = false;
+    uv_read_stop(&stream->uv.stream);
+}
+
+/* --- writing */
+
+/* What libuv is given at a time: never too many buffers, and never none. */
+struct uvcore_batch {
+    const uv_buf_t *bufs;
+    unsigned count;
+};
+
+static struct uvcore_batch
+uvcore_stream_batch(const struct iovec *iov, int iovcnt)
+{
+    static const uv_buf_t nothing = {.base = NULL, .len = 0};
+    if (iovcnt == 0) {
+        return (struct uvcore_batch){&nothing, 1};
+    }
+    return (struct uvcore_batch){(const uv_buf_t *)iov, iovcnt < WRITE_BATCH ? (unsigned)iovcnt : WRITE_BATCH};
+}
+
+static void uvcore_stream_on_batch(uv_write_t *request, int status);
+
+static int
+uvcore_stream_write_batch(struct core_stream *stream)
+{
+    struct uvcore_batch batch = uvcore_stream_batch(stream->iov, stream->iovcnt);
+    int error = uv_write(&stream->request, &stream->uv.stream, batch.bufs, batch.count, uvcore_stream_on_batch);
+    if (error == 0 && stream->iovcnt > 0) {
+        stream->iov += batch.count;
+        stream->iovcnt -= (int)batch.count;
+    }
+    return error;
+}
+
+static void
+uvcore_stream_on_batch(uv_write_t *request, int status)
+{
+    struct core_stream *stream = request->data;
+    if (!stream->object.is_closed) {
+        uvcore_begin_delivery(stream->object.loop);
+    }
+    if (stream->object.is_closed) {
+        return;
+    }
+    if (status == 0 && stream->iovcnt > 0) {
+        status = uvcore_stream_write_batch(stream);
+        if (status == 0) {
+            return;
+        }
+    }
+    stream->iovcnt = 0;
+    uvcore_object_written(&stream->object, status);
+}
+
+static void
+uvcore_stream_complete(struct uvcore_object *object)
+{
+    struct core_stream *stream = (struct core_stream *)object;
+    object->is_writing = false;
+    stream->events->on_written(stream->owner, object->status);
+}
+
+ssize_t
+uvcore_stream_try_write(struct core_stream *stream, const struct iovec *iov, int iovcnt)
+{
+    if (stream->below != NULL) {
+        return mio_core_ops.stream_try_write(stream->below, iov, iovcnt);
+    }
+    assert(!stream->object.is_writing);
+    struct uvcore_batch batch = uvcore_stream_batch(iov, iovcnt);
+    return uv_try_write(&stream->uv.stream, batch.bufs, batch.count);
+}
+
+int
+uvcore_stream_write(struct core_stream *stream, struct iovec *iov, int iovcnt)
+{
+    if (stream->below != NULL) {
+        return mio_core_ops.stream_write(stream->below, iov, iovcnt);
+    }
+    assert(!stream->object.is_writing);
+    stream->iov = iov;
+    stream->iovcnt = iovcnt;
+    int error = uvcore_stream_write_batch(stream);
+    stream->object.is_writing = error == 0;
+    return error;
+}
+
+size_t
+uvcore_stream_unsent(const struct core_stream *stream)
+{
+    if (stream->below != NULL) {
+        return mio_core_ops.stream_unsent(stream->below);
+    }
+    if (!stream->object.is_writing) {
+        return 0;
+    }
+    size_t unsent = uv_stream_get_write_queue_size(&stream->uv.stream);
+    for (int i = 0; i < stream->iovcnt; i++) {
+        unsent += stream->iov[i].iov_len;
+    }
+    return unsent;
+}
+
+/* --- the end */
+
+int
+uvcore_stream_shutdown(struct core_stream *stream)
+{
+    if (stream->below != NULL) {
+        return mio_core_ops.stream_shutdown(stream->below);
+    }
+    assert(!stream->object.is_writing);
+    return shutdown(stream->object.fd, SHUT_WR) < 0 ? -errno : 0;
+}
+
+void
+uvcore_stream_close(struct core_stream *stream)
+{
+    stream->is_reading = false;
+    if (stream->below != NULL) {
+        mio_core_ops.stream_close(stream->below);
+    }
+    uvcore_object_close(&stream->object);
+}
+
+static void
+uvcore_stream_close_object(struct uvcore_object *object)
+{
+    uvcore_stream_close((struct core_stream *)object);
+}
+
+static void
+uvcore_stream_stop_object(struct uvcore_object *object)
+{
+    uvcore_stream_read_stop((struct core_stream *)object);
+}
+
+static const struct uvcore_kind uvcore_stream_kind = {
+    .close = uvcore_stream_close_object,
+    .stop = uvcore_stream_stop_object,
+    .complete = uvcore_stream_complete,
+};
+
+/* --- the beginning */
+
+/* libuv never sees that a write pipe's reader left, aborts the process on a file that can't be polled, and doesn't
+ * close fds 0, 1 and 2. */
+static bool
+uvcore_stream_is_for_libuv(int fd, enum core_stream_kind kind)
+{
+    if (fd <= STDERR_FILENO || kind == CORE_STREAM_PIPE_WRITE) {
+        return false;
+    }
+    struct stat status;
+    return kind == CORE_STREAM_SOCKET ||
+           (fstat(fd, &status) == 0 && (S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode)));
+}
+
+static int
+uvcore_stream_open_uv(struct core_stream *stream, enum core_stream_kind kind)
+{
+    uv_loop_t *uv = &stream->object.loop->uv;
+    int fd = stream->object.fd;
+    bool is_pipe = kind == CORE_STREAM_PIPE_READ || uvcore_socket_family(fd) == AF_UNIX;
+    int error = is_pipe ? uv_pipe_init(uv, &stream->uv.pipe, 0) : uv_tcp_init(uv, &stream->uv.tcp);
+    if (error < 0) {
+        return error;
+    }
+    uvcore_object_hold(&stream->object, &stream->uv.handle);
+    stream->request.data = stream;
+    return is_pipe ? uv_pipe_open(&stream->uv.pipe, fd) : uv_tcp_open(&stream->uv.tcp, fd);
+}
+
+int
+uvcore_stream_open(struct core_loop *loop, int fd, enum core_stream_kind kind, const struct core_stream_events *events,
+                   void *owner, struct core_stream **result)
+{
+    struct core_stream *stream = calloc(1, sizeof *stream);
+    if (stream == NULL) {
+        return -ENOMEM;
+    }
+    uvcore_object_init(&stream->object, &uvcore_stream_kind, loop, fd);
+    stream->events = events;
+    stream->owner = owner;
+    int error = uvcore_stream_is_for_libuv(fd, kind)
+                    ? uvcore_stream_open_uv(stream, kind)
+                    : mio_core_ops.stream_open(loop->reactor, fd, kind, events, owner, &stream->below);
+    if (error < 0) {
+        uvcore_object_close(&stream->object);
+        return error;
+    }
+    uvcore_object_list(&stream->object);
+    *result = stream;
+    return 0;
+}
