@@ -1,0 +1,485 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Handle and TimerHandle, for everything that call_soon, call_later, add_reader and the like give back.
+ *
+ * Both extend asyncio's classes of the same names, so that isinstance holds, by PEP 697: our fields lie behind the slots of
+ * asyncio's class, at one offset in both types.  Those slots stay empty; descriptors of the same names hide them and show our
+ * fields, so asyncio's own Python methods (__repr__, comparisons, hash) work on ours.
+ */
+#include "handle.h"
+
+#include "loop.h"
+
+#include <stdalign.h>
+#include <stddef.h>
+
+static module_state *
+handle_state(PyObject *self)
+{
+    return PyType_GetModuleState(Py_TYPE(self)); /* both types are final */
+}
+
+/* --- making */
+
+static int
+handle_init(PyObject *self, struct loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs, PyObject *context)
+{
+    struct handle *handle = handle_of(loop->state, self);
+    handle->context = context == NULL ? PyContext_CopyCurrent() : Py_NewRef(context);
+    if (handle->context == NULL) {
+        return -1;
+    }
+    handle->loop = (struct loop *)Py_NewRef(loop);
+    handle->callback = Py_NewRef(callback);
+    handle->nargs = nargs;
+    if (nargs <= HANDLE_INLINE_ARGS) {
+        for (Py_ssize_t i = 0; i < nargs; i++) {
+            handle->args[1 + i] = Py_NewRef(args[i]);
+        }
+    }
+    else if ((handle->args[1] = PyTuple_New(nargs)) != NULL) {
+        for (Py_ssize_t i = 0; i < nargs; i++) {
+            PyTuple_SET_ITEM(handle->args[1], i, Py_NewRef(args[i]));
+        }
+    }
+    else {
+        return -1;
+    }
+    if (loop->is_debug) {
+        PyObject *frame = (PyObject *)PyEval_GetFrame();
+        handle->source_traceback = PyObject_CallOneArg(loop->state->extract_stack, frame == NULL ? Py_None : frame);
+        return handle->source_traceback == NULL ? -1 : 0;
+    }
+    return 0;
+}
+
+PyObject *
+handle_new(struct loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs, PyObject *context)
+{
+    PyTypeObject *type = loop->state->Handle_type;
+    PyObject *self = type->tp_alloc(type, 0);
+    if (self != NULL && handle_init(self, loop, callback, args, nargs, context) < 0) {
+        Py_CLEAR(self);
+    }
+    return self;
+}
+
+PyObject *
+timer_handle_new(struct loop *loop, PyObject *when, int64_t when_ns, PyObject *callback, PyObject *const *args,
+                 Py_ssize_t nargs, PyObject *context)
+{
+    PyTypeObject *type = loop->state->TimerHandle_type;
+    PyObject *self = type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    struct timer_handle *timer = timer_handle_of(loop->state, self);
+    timer->when = Py_NewRef(when);
+    timer->when_ns = when_ns;
+    timer->heap_place = -1;
+    timer->base.is_timer = true;
+    if (handle_init(self, loop, callback, args, nargs, context) < 0) {
+        Py_CLEAR(self);
+    }
+    return self;
+}
+
+/* --- running */
+
+/* The callback's exception, which is set, in asyncio's words. */
+static int
+handle_report(struct loop *loop, PyObject *self)
+{
+    module_state *state = loop->state;
+    struct handle *handle = handle_of(state, self);
+    PyObject *exception = PyErr_GetRaisedException();
+    PyObject *args = PyObject_GetAttr(self, state->str__args);
+    PyObject *callback = handle->callback == NULL ? Py_None : handle->callback;
+    PyObject *source = NULL, *message = NULL;
+    int result = -1;
+    if (args == NULL) {
+        goto done;
+    }
+    PyObject *call[] = {callback, args, loop->is_debug ? Py_True : Py_False};
+    source = PyObject_Vectorcall(state->format_callback_source, call, 2, state->kwnames_debug);
+    if (source == NULL || (message = PyUnicode_FromFormat("Exception in callback %U", source)) == NULL) {
+        goto done;
+    }
+    PyErr_SetRaisedException(exception);
+    exception = NULL;
+    result = loop_call_exception_handler(loop, message, state->str_handle, self, state->str_source_traceback,
+                                         handle->source_traceback, NULL);
+done:
+    Py_XDECREF(exception);
+    Py_XDECREF(args);
+    Py_XDECREF(source);
+    Py_XDECREF(message);
+    if (result < 0 && !loop_must_leave()) {
+        PyErr_WriteUnraisable(self);
+        result = 0;
+    }
+    return result;
+}
+
+static PyObject *
+handle_call(struct handle *handle)
+{
+    /* The callback may cancel its own handle, or run it again: everything it needs is held here. */
+    PyObject *callback = Py_NewRef(handle->callback);
+    PyObject *context = Py_NewRef(handle->context);
+    PyObject *args[1 + HANDLE_INLINE_ARGS];
+    Py_ssize_t nargs = handle->nargs;
+    Py_ssize_t held = nargs <= HANDLE_INLINE_ARGS ? nargs : 1;
+    PyObject *result = NULL;
+    for (Py_ssize_t i = 1; i <= held; i++) {
+        args[i] = Py_NewRef(handle->args[i]);
+    }
+    if (PyContext_Enter(context) == 0) {
+        if (nargs <= HANDLE_INLINE_ARGS) {
+            result = PyObject_Vectorcall(callback, args + 1, (size_t)nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        }
+        else {
+            result = PyObject_Call(callback, args[1], NULL);
+        }
+        if (PyContext_Exit(context) < 0) {
+            Py_CLEAR(result);
+        }
+    }
+    for (Py_ssize_t i = 1; i <= held; i++) {
+        Py_DECREF(args[i]);
+    }
+    Py_DECREF(context);
+    Py_DECREF(callback);
+    return result;
+}
+
+static int
+handle_run_plain(struct loop *loop, PyObject *self)
+{
+    PyObject *result = handle_call(handle_of(loop->state, self));
+    if (result != NULL) {
+        Py_DECREF(result);
+        return 0;
+    }
+    return loop_must_leave() ? -1 : handle_report(loop, self);
+}
+
+/* In debug mode a callback that takes long is logged, and the exception handler can tell which one runs. */
+static int
+handle_run_debug(struct loop *loop, PyObject *self)
+{
+    module_state *state = loop->state;
+    Py_XSETREF(loop->current_handle, Py_NewRef(self));
+    int64_t start_ns = loop_now_ns();
+    int result = handle_run_plain(loop, self);
+    double seconds = (double)(loop_now_ns() - start_ns) * 1e-9;
+    Py_CLEAR(loop->current_handle);
+    if (result < 0) {
+        return result;
+    }
+    PyObject *limit = PyObject_GetAttr((PyObject *)loop, state->str_slow_callback_duration);
+    double limit_seconds = limit == NULL ? -1.0 : PyFloat_AsDouble(limit);
+    Py_XDECREF(limit);
+    if (PyErr_Occurred()) {
+        goto error;
+    }
+    if (seconds >= limit_seconds) {
+        PyObject *text = PyObject_CallOneArg(state->format_handle, self);
+        PyObject *logged = text == NULL ? NULL
+                                        : PyObject_CallMethod(state->logger, "warning", "sOd",
+                                                              "Executing %s took %.3f seconds", text, seconds);
+        Py_XDECREF(text);
+        if (logged == NULL) {
+            goto error;
+        }
+        Py_DECREF(logged);
+    }
+    return 0;
+error:
+    if (loop_must_leave()) {
+        return -1;
+    }
+    PyErr_WriteUnraisable(self);
+    return 0;
+}
+
+int
+handle_run(struct loop *loop, PyObject *self)
+{
+    if (handle_of(loop->state, self)->callback == NULL) {
+        return 0;
+    }
+    return loop->is_debug ? handle_run_debug(loop, self) : handle_run_plain(loop, self);
+}
+
+static void
+handle_clear_args(struct handle *handle)
+{
+    Py_ssize_t held = handle->nargs <= HANDLE_INLINE_ARGS ? handle->nargs : 1;
+    handle->nargs = 0;
+    for (Py_ssize_t i = 1; i <= held; i++) {
+        Py_CLEAR(handle->args[i]);
+    }
+}
+
+void
+handle_cancel(struct loop *loop, PyObject *self)
+{
+    struct handle *handle = handle_of(loop->state, self);
+    if (handle->is_cancelled) {
+        return;
+    }
+    handle->is_cancelled = true;
+    if (loop->is_debug) {
+        handle->repr = PyObject_Repr(self);
+        if (handle->repr == NULL) {
+            PyErr_WriteUnraisable(self);
+        }
+    }
+    if (handle->is_timer) {
+        loop_unschedule(loop, self);
+    }
+    Py_CLEAR(handle->callback);
+    handle_clear_args(handle);
+}
+
+/* --- methods */
+
+static PyObject *
+handle_method_cancel(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    struct loop *loop = handle_of(handle_state(self), self)->loop;
+    if (loop != NULL) {
+        Py_INCREF(self); /* the heap's reference may be the last one */
+        handle_cancel(loop, self);
+        Py_DECREF(self);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+handle_method_cancelled(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(handle_of(handle_state(self), self)->is_cancelled);
+}
+
+static PyObject *
+handle_method_run(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    struct loop *loop = handle_of(handle_state(self), self)->loop;
+    if (loop != NULL && handle_run(loop, self) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+handle_method_get_context(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *context = handle_of(handle_state(self), self)->context;
+    return Py_NewRef(context == NULL ? Py_None : context);
+}
+
+static PyObject *
+handle_get_object(PyObject *self, void *offset)
+{
+    PyObject *value = *(PyObject **)((char *)handle_of(handle_state(self), self) + (size_t)offset);
+    return Py_NewRef(value == NULL ? Py_None : value);
+}
+
+static PyObject *
+handle_get_args(PyObject *self, void *Py_UNUSED(closure))
+{
+    struct handle *handle = handle_of(handle_state(self), self);
+    if (handle->callback == NULL) {
+        Py_RETURN_NONE;
+    }
+    if (handle->nargs > HANDLE_INLINE_ARGS) {
+        return Py_NewRef(handle->args[1]);
+    }
+    PyObject *args = PyTuple_New(handle->nargs);
+    for (Py_ssize_t i = 0; args != NULL && i < handle->nargs; i++) {
+        PyTuple_SET_ITEM(args, i, Py_NewRef(handle->args[1 + i]));
+    }
+    return args;
+}
+
+static PyObject *
+handle_get_cancelled(PyObject *self, void *Py_UNUSED(closure))
+{
+    return handle_method_cancelled(self, NULL);
+}
+
+static PyObject *
+timer_handle_method_when(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return Py_NewRef(timer_handle_of(handle_state(self), self)->when);
+}
+
+static PyObject *
+timer_handle_get_when(PyObject *self, void *Py_UNUSED(closure))
+{
+    return timer_handle_method_when(self, NULL);
+}
+
+static PyObject *
+timer_handle_get_scheduled(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(timer_handle_of(handle_state(self), self)->heap_place >= 0);
+}
+
+/* --- types */
+
+static int
+handle_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    module_state *state = handle_state(self);
+    struct handle *handle = handle_of(state, self);
+    Py_VISIT(handle->loop);
+    Py_VISIT(handle->callback);
+    Py_VISIT(handle->context);
+    Py_VISIT(handle->source_traceback);
+    for (size_t i = 1; i <= HANDLE_INLINE_ARGS; i++) {
+        Py_VISIT(handle->args[i]);
+    }
+    if (handle->is_timer) {
+        Py_VISIT(timer_handle_of(state, self)->when);
+    }
+    return 0;
+}
+
+static int
+handle_clear(PyObject *self)
+{
+    struct handle *handle = handle_of(handle_state(self), self);
+    Py_CLEAR(handle->loop);
+    Py_CLEAR(handle->callback);
+    Py_CLEAR(handle->context);
+    Py_CLEAR(handle->source_traceback);
+    Py_CLEAR(handle->repr);
+    handle_clear_args(handle);
+    return 0;
+}
+
+static void
+handle_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    module_state *state = handle_state(self);
+    PyObject_GC_UnTrack(self);
+    PyObject_ClearWeakRefs(self);
+    handle_clear(self);
+    if (handle_of(state, self)->is_timer) {
+        assert(timer_handle_of(state, self)->heap_place == -1);
+        Py_CLEAR(timer_handle_of(state, self)->when);
+    }
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+#define HANDLE_METHODS \
+    {"cancel", handle_method_cancel, METH_NOARGS, \
+     PyDoc_STR("cancel($self, /)\n--\n\nCancel the callback; does nothing when it has run (asyncio.Handle).")}, \
+    {"cancelled", handle_method_cancelled, METH_NOARGS, \
+     PyDoc_STR("cancelled($self, /)\n--\n\nReturn True if the callback was cancelled (asyncio.Handle).")}, \
+    {"get_context", handle_method_get_context, METH_NOARGS, \
+     PyDoc_STR("get_context($self, /)\n--\n\nReturn the contextvars.Context of the callback (asyncio.Handle).")}, \
+    {"_run", handle_method_run, METH_NOARGS, NULL}
+
+#define HANDLE_GETSET \
+    {"_callback", handle_get_object, NULL, NULL, (void *)offsetof(struct handle, callback)}, \
+    {"_args", handle_get_args, NULL, NULL, NULL}, \
+    {"_cancelled", handle_get_cancelled, NULL, NULL, NULL}, \
+    {"_loop", handle_get_object, NULL, NULL, (void *)offsetof(struct handle, loop)}, \
+    {"_source_traceback", handle_get_object, NULL, NULL, (void *)offsetof(struct handle, source_traceback)}, \
+    {"_repr", handle_get_object, NULL, NULL, (void *)offsetof(struct handle, repr)}, \
+    {"_context", handle_get_object, NULL, NULL, (void *)offsetof(struct handle, context)}
+
+static PyMethodDef handle_methods[] = {HANDLE_METHODS, {NULL, NULL, 0, NULL}};
+static PyGetSetDef handle_getset[] = {HANDLE_GETSET, {NULL, NULL, NULL, NULL, NULL}};
+
+static PyMethodDef timer_handle_methods[] = {
+    HANDLE_METHODS,
+    {"when", timer_handle_method_when, METH_NOARGS,
+     PyDoc_STR("when($self, /)\n--\n\nReturn the scheduled time, in seconds of loop.time() (asyncio.TimerHandle).")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef timer_handle_getset[] = {
+    HANDLE_GETSET,
+    {"_when", timer_handle_get_when, NULL, NULL, NULL},
+    {"_scheduled", timer_handle_get_scheduled, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+#define HANDLE_SLOTS(methods, getset) \
+    {Py_tp_doc, (void *)"A callback that was handed to the loop (see asyncio.Handle)."}, \
+    {Py_tp_dealloc, handle_dealloc}, \
+    {Py_tp_traverse, handle_traverse}, \
+    {Py_tp_clear, handle_clear}, \
+    {Py_tp_methods, methods}, \
+    {Py_tp_getset, getset}, \
+    {0, NULL}
+
+static PyType_Slot handle_slots[] = {HANDLE_SLOTS(handle_methods, handle_getset)};
+static PyType_Slot timer_handle_slots[] = {HANDLE_SLOTS(timer_handle_methods, timer_handle_getset)};
+
+enum { HANDLE_FLAGS = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION };
+
+static int
+align_up(int size)
+{
+    int alignment = (int)alignof(max_align_t);
+    return (size + alignment - 1) / alignment * alignment;
+}
+
+/* asyncio's TimerHandle has two slots more than its Handle; our fields begin behind the longer one in both of our types. */
+static int
+handle_add_types(PyObject *module, module_state *state)
+{
+    PyTypeObject *handle_base = (PyTypeObject *)state->Handle;
+    PyTypeObject *timer_base = (PyTypeObject *)state->TimerHandle;
+    int padding = align_up((int)timer_base->tp_basicsize) - align_up((int)handle_base->tp_basicsize);
+    PyType_Spec handle_spec = {
+        .name = "rloop._rloop.Handle",
+        .basicsize = -((int)sizeof(struct handle) + padding),
+        .flags = HANDLE_FLAGS,
+        .slots = handle_slots,
+    };
+    state->Handle_type = module_add_type(module, &handle_spec, state->Handle);
+    if (state->Handle_type == NULL) {
+        return -1;
+    }
+    PyType_Spec timer_spec = {
+        .name = "rloop._rloop.TimerHandle",
+        .basicsize = -(int)sizeof(struct timer_handle),
+        .flags = HANDLE_FLAGS,
+        .slots = timer_handle_slots,
+    };
+    state->TimerHandle_type = module_add_type(module, &timer_spec, state->TimerHandle);
+    if (state->TimerHandle_type == NULL) {
+        return -1;
+    }
+    state->handle_offset = module_type_data_offset(state->TimerHandle_type);
+    assert(state->handle_offset == module_type_data_offset(state->Handle_type) + padding);
+    return 0;
+}
+
+int
+handle_setup_types(PyObject *module, module_state *state)
+{
+    if (handle_add_types(module, state) < 0) {
+        return -1;
+    }
+    /* Python 3.13 and newer hide a callback's arguments outside debug mode, and so want to know the mode. */
+    PyObject *defaults = PyObject_GetAttr(state->format_callback_source, state->str___kwdefaults__);
+    if (defaults == NULL) {
+        return -1;
+    }
+    if (PyDict_Check(defaults) && PyDict_Contains(defaults, state->str_debug) == 1) {
+        state->kwnames_debug = PyTuple_Pack(1, state->str_debug);
+    }
+    Py_DECREF(defaults);
+    return PyErr_Occurred() ? -1 : 0;
+}

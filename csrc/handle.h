@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * handle.h - Handle and TimerHandle: a callback, its arguments and its context.
+ */
+#ifndef RLOOP_HANDLE_H
+#define RLOOP_HANDLE_H
+
+#include "module.h"
+
+struct loop;
+
+enum { HANDLE_INLINE_ARGS = 3 };
+
+/* Our fields, behind those of asyncio's class (handle.c says how). */
+struct handle {
+    struct loop *loop;          /* strong; NULL once cleared */
+    PyObject *callback;         /* NULL once cancelled */
+    PyObject *context;
+    PyObject *source_traceback; /* in debug mode, else NULL */
+    PyObject *repr;             /* what a handle cancelled in debug mode looked like, else NULL */
+    /* args[1] to args[nargs], or a tuple in args[1] when there are more; args[0] is vectorcall's scratch. */
+    PyObject *args[1 + HANDLE_INLINE_ARGS];
+    Py_ssize_t nargs;
+    bool is_cancelled;
+    bool is_timer; /* a struct timer_handle */
+};
+
+struct timer_handle {
+    struct handle base;
+    PyObject *when;     /* as it was given */
+    int64_t when_ns;    /* saturated, rounded up */
+    ssize_t heap_place; /* in loop->timers; -1 when it isn't there */
+};
+
+static inline struct handle *
+handle_of(module_state *state, PyObject *object)
+{
+    return (struct handle *)((char *)object + state->handle_offset);
+}
+
+static inline struct timer_handle *
+timer_handle_of(module_state *state, PyObject *object)
+{
+    return (struct timer_handle *)handle_of(state, object);
+}
+
+/* A new Handle; `context` NULL means a copy of the current one; all is borrowed.  In debug mode it records the stack. */
+PyObject *handle_new(struct loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs, PyObject *context);
+PyObject *timer_handle_new(struct loop *loop, PyObject *when, int64_t when_ns, PyObject *callback, PyObject *const *args,
+                           Py_ssize_t nargs, PyObject *context);
+
+/* Call it in its context (this is a ready_run and an fd_ready).  An exception goes to the loop's exception handler, except KeyboardInterrupt and SystemExit:
+ * then -1 with the exception set.  A cancelled handle does nothing. */
+int handle_run(struct loop *loop, PyObject *handle);
+
+/* As its cancel() method: a timer leaves the heap at once. */
+void handle_cancel(struct loop *loop, PyObject *handle);
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * inbox.h - the door for other threads: handles from call_soon_threadsafe, under a lock, and the wake-up of the loop.
+ *
+ * The lock is never held across a call into Python.  One wake-up is enough until the loop has emptied the inbox.
+ */
+#ifndef RLOOP_INBOX_H
+#define RLOOP_INBOX_H
+
+#include "ready_queue.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct core_ops;
+struct core_loop;
+
+struct inbox {
+    pthread_mutex_t lock;
+    struct ready_queue queue;
+    atomic_bool is_woken; /* written under the lock */
+    const struct core_ops *core;  /* NULL once closed: nobody to wake */
+    struct core_loop *core_loop;
+};
+
+void inbox_open(struct inbox *inbox, const struct core_ops *core, struct core_loop *core_loop);
+/* From any thread; takes over the reference.  0, or -1 with an exception (MemoryError, or RuntimeError when closed). */
+int inbox_push(struct inbox *inbox, ready_run run, PyObject *object);
+/* On the loop's thread: move everything to the end of `ready`. */
+int inbox_drain(struct inbox *inbox, struct ready_queue *ready);
+/* After this nobody wakes the core any more; it may be destroyed.  What is queued stays until inbox_free. */
+void inbox_close(struct inbox *inbox);
+int inbox_traverse(struct inbox *inbox, visitproc visit, void *arg);
+void inbox_free(struct inbox *inbox);
+
+#endif

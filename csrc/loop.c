@@ -1,0 +1,534 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The Loop's base type in C: its life, one turn, running, and the hooks that the core calls around its wait.
+ *
+ * rloop.RLoop and rloop.TokioLoop inherit from this type and from asyncio.BaseEventLoop; what both halves need is a field
+ * here with a descriptor of asyncio's name.  All of it belongs to the loop's thread, save what inbox.h guards.
+ */
+#include "loop.h"
+
+#include "datagram_transport.h"
+#include "errors.h"
+#include "handle.h"
+#include "loop_calls.h"
+#include "pipe_transport.h"
+#include "server.h"
+#include "sock_ops.h"
+#include "stream_transport.h"
+
+#include <stddef.h>
+#include <structmember.h>
+
+/* --- the core's hooks */
+
+static void
+loop_before_block(void *owner)
+{
+    struct loop *loop = owner;
+    loop->blocked = PyEval_SaveThread();
+}
+
+static void
+loop_after_block(void *owner)
+{
+    struct loop *loop = owner;
+    PyEval_RestoreThread(loop->blocked);
+    loop->blocked = NULL;
+}
+
+/* Take the timers that are due now out of the heap.  One that becomes due while callbacks run waits for the next turn, as in
+ * asyncio. */
+static int
+loop_collect_due(struct loop *loop)
+{
+    if (loop->timers.count == 0) {
+        return 0;
+    }
+    int64_t now_ns;
+    if (loop_clock_ns(loop, &now_ns) < 0) {
+        return -1;
+    }
+    while (loop->timers.count > 0 && loop->timers.entries[0].deadline_ns <= now_ns) {
+        PyObject *timer = timer_heap_remove(&loop->timers, 0);
+        if (ready_queue_push(&loop->due, handle_run, timer) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Run the first `count` items.  On failure the loop keeps the exception and the rest stays queued. */
+static void
+loop_run_queue(struct loop *loop, struct ready_queue *queue, size_t count)
+{
+    while (count-- > 0 && loop->failure == NULL) {
+        struct ready_item item = ready_queue_pop(queue);
+        if (item.run(loop, item.object) < 0) {
+            loop_fail(loop);
+        }
+        Py_DECREF(item.object);
+    }
+}
+
+static void
+loop_before_first_delivery(void *owner)
+{
+    struct loop *loop = owner;
+    if (PyErr_CheckSignals() < 0 || inbox_drain(&loop->inbox, &loop->ready) < 0 || loop_collect_due(loop) < 0) {
+        loop_fail(loop);
+        return;
+    }
+    loop_run_queue(loop, &loop->ready, loop->ready.count);
+}
+
+static const struct core_hooks loop_hooks = {
+    .before_block = loop_before_block,
+    .after_block = loop_after_block,
+    .before_first_delivery = loop_before_first_delivery,
+};
+
+/* --- one turn */
+
+static int
+loop_timeout_ns(struct loop *loop, int64_t *timeout_ns)
+{
+    if (loop->ready.count > 0 || loop->is_stopping) {
+        *timeout_ns = 0;
+        return 0;
+    }
+    if (loop->timers.count == 0 || loop->timers.entries[0].deadline_ns == INT64_MAX) {
+        *timeout_ns = -1;
+        return 0;
+    }
+    int64_t now_ns;
+    if (loop_clock_ns(loop, &now_ns) < 0) {
+        return -1;
+    }
+    int64_t deadline_ns = loop->timers.entries[0].deadline_ns;
+    *timeout_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+    return 0;
+}
+
+static int
+loop_turn(struct loop *loop)
+{
+    int64_t timeout_ns;
+    if (loop_timeout_ns(loop, &timeout_ns) < 0) {
+        return -1;
+    }
+    int result = loop->core->loop_poll(loop->core_loop, timeout_ns);
+    if (result < 0 && loop->failure == NULL) {
+        errors_set(result);
+        return -1;
+    }
+    loop_run_queue(loop, &loop->due, loop->due.count);
+    if (loop->failure == NULL) {
+        return 0;
+    }
+    /* Timers that were due go on as what is next to run. */
+    while (loop->due.count > 0) {
+        struct ready_item item = ready_queue_pop(&loop->due);
+        if (ready_queue_push(&loop->ready, item.run, item.object) < 0) {
+            PyErr_WriteUnraisable((PyObject *)loop);
+        }
+    }
+    PyErr_SetRaisedException(loop->failure);
+    loop->failure = NULL;
+    return -1;
+}
+
+/* Is `name`, as the loop or its class has it, something else than our own method? */
+static bool
+loop_overrides(PyObject *self, PyObject *name, PyObject *own_type)
+{
+    PyObject *own = PyObject_GetAttr(own_type, name);
+    PyObject *used = PyObject_GetAttr((PyObject *)Py_TYPE(self), name);
+    PyObject *dict = PyObject_GenericGetDict(self, NULL);
+    bool result = own != used || (dict != NULL && PyDict_Check(dict) && PyDict_Contains(dict, name) == 1);
+    PyErr_Clear();
+    Py_XDECREF(own);
+    Py_XDECREF(used);
+    Py_XDECREF(dict);
+    return result;
+}
+
+static void
+loop_find_overrides(struct loop *loop)
+{
+    PyObject *self = (PyObject *)loop, *own_type = (PyObject *)loop->state->LoopBase_type;
+    loop->overrides_time = loop_overrides(self, loop->state->str_time, own_type);
+    loop->overrides_call_at = loop_overrides(self, loop->state->str_call_at, own_type);
+    loop->overrides_call_soon = loop_overrides(self, loop->state->str_call_soon, own_type);
+}
+
+static int
+loop_setattr(PyObject *self, PyObject *name, PyObject *value)
+{
+    int result = PyObject_GenericSetAttr(self, name, value);
+    struct loop *loop = (struct loop *)self;
+    module_state *state = loop->state;
+    if (name == state->str_time || name == state->str_call_at || name == state->str_call_soon) {
+        loop_find_overrides(loop);
+    }
+    return result;
+}
+
+static PyObject *
+loop_method_run_turns(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    struct loop *loop = (struct loop *)self;
+    if (loop_check_closed(loop) < 0) {
+        return NULL;
+    }
+    loop_find_overrides(loop);
+    do {
+        if (loop_turn(loop) < 0) {
+            return NULL;
+        }
+    } while (!loop->is_stopping);
+    Py_RETURN_NONE;
+}
+
+/* --- state that Python sees */
+
+static PyObject *
+loop_method_stop(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    ((struct loop *)self)->is_stopping = true;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+loop_method_is_running(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(((struct loop *)self)->thread_id != 0);
+}
+
+static PyObject *
+loop_method_is_closed(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(((struct loop *)self)->is_closed);
+}
+
+static PyObject *
+loop_method_get_debug(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(((struct loop *)self)->is_debug);
+}
+
+static PyObject *
+loop_get_debug(PyObject *self, void *Py_UNUSED(closure))
+{
+    return loop_method_get_debug(self, NULL);
+}
+
+/* Any object will do, as in asyncio. */
+static int
+loop_set_debug(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    int is_debug = value == NULL ? 0 : PyObject_IsTrue(value);
+    if (is_debug < 0) {
+        return -1;
+    }
+    ((struct loop *)self)->is_debug = is_debug;
+    return 0;
+}
+
+static PyObject *
+loop_get_thread_id(PyObject *self, void *Py_UNUSED(closure))
+{
+    unsigned long thread_id = ((struct loop *)self)->thread_id;
+    return thread_id == 0 ? Py_NewRef(Py_None) : PyLong_FromUnsignedLong(thread_id);
+}
+
+static int
+loop_set_thread_id(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    unsigned long thread_id = 0;
+    if (value != NULL && value != Py_None) {
+        thread_id = PyLong_AsUnsignedLong(value);
+        if (thread_id == (unsigned long)-1 && PyErr_Occurred()) {
+            return -1;
+        }
+    }
+    ((struct loop *)self)->thread_id = thread_id;
+    return 0;
+}
+
+/* --- transports */
+
+void
+loop_own(struct loop *loop, struct loop_owned *owned, PyObject *object)
+{
+    assert(owned->next == NULL);
+    owned->object = Py_NewRef(object);
+    owned->previous = loop->owned.previous;
+    owned->next = &loop->owned;
+    owned->previous->next = owned;
+    owned->next->previous = owned;
+}
+
+void
+loop_disown(struct loop_owned *owned)
+{
+    if (owned->next == NULL) {
+        return;
+    }
+    owned->previous->next = owned->next;
+    owned->next->previous = owned->previous;
+    owned->previous = owned->next = NULL;
+    Py_DECREF(owned->object); /* the last thing: it may be what holds `owned` */
+}
+
+char *
+loop_read_buffer(struct loop *loop)
+{
+    if (loop->read_buffer == NULL) {
+        loop->read_buffer = PyMem_Malloc(LOOP_READ_BUFFER_SIZE);
+        if (loop->read_buffer == NULL) {
+            PyErr_NoMemory();
+        }
+    }
+    return loop->read_buffer;
+}
+
+/* --- life */
+
+static PyObject *
+loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    module_state *state = module_state_of_type(type);
+    struct loop *loop = state == NULL ? NULL : (struct loop *)type->tp_alloc(type, 0);
+    if (loop == NULL) {
+        return NULL;
+    }
+    loop->state = state;
+    loop->owned.previous = loop->owned.next = &loop->owned;
+    if (pthread_mutex_init(&loop->inbox.lock, NULL) != 0) {
+        Py_DECREF(loop);
+        return PyErr_NoMemory();
+    }
+    return (PyObject *)loop;
+}
+
+static int
+loop_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"core", NULL};
+    struct loop *loop = (struct loop *)self;
+    const char *name;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s:LoopBase", keywords, &name)) {
+        return -1;
+    }
+    if (loop->core_loop != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the loop has been initialized already");
+        return -1;
+    }
+    loop->core = core_by_name(name);
+    if (loop->core == NULL) {
+        PyErr_Format(PyExc_ValueError, "no core is called '%s'", name);
+        return -1;
+    }
+    int result = loop->core->loop_create(&loop_hooks, loop, &loop->core_loop);
+    if (result < 0) {
+        errors_set(result);
+        return -1;
+    }
+    inbox_open(&loop->inbox, loop->core, loop->core_loop);
+    loop_find_overrides(loop);
+    return 0;
+}
+
+/* Close what the core knows, calling no protocol, and drop what is queued. */
+static void
+loop_release(struct loop *loop)
+{
+    while (loop->owned.next != &loop->owned) {
+        struct loop_owned *owned = loop->owned.next;
+        owned->on_loop_close(owned->object);
+        loop_disown(owned);
+    }
+    if (loop->core_loop != NULL) {
+        fd_registry_clear(loop);
+        inbox_close(&loop->inbox);
+        loop->core->loop_destroy(loop->core_loop);
+        loop->core_loop = NULL;
+    }
+    while (loop->timers.count > 0) {
+        PyObject *timer = timer_heap_remove(&loop->timers, (ssize_t)loop->timers.count - 1);
+        Py_DECREF(timer);
+    }
+    ready_queue_clear(&loop->ready);
+    ready_queue_clear(&loop->due);
+    ready_queue_clear(&loop->inbox.queue);
+}
+
+static PyObject *
+loop_method_close_core(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    loop_release((struct loop *)self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+loop_method_after_fork(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    struct loop *loop = (struct loop *)self;
+    int result = loop->core_loop == NULL ? 0 : loop->core->loop_after_fork(loop->core_loop);
+    loop->thread_id = 0; /* nobody runs it here */
+    if (result < 0) {
+        return errors_set(result);
+    }
+    Py_RETURN_NONE;
+}
+
+static int
+loop_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    struct loop *loop = (struct loop *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(loop->failure);
+    Py_VISIT(loop->exception_handler);
+    Py_VISIT(loop->task_factory);
+    Py_VISIT(loop->default_executor);
+    Py_VISIT(loop->current_handle);
+    for (size_t i = 0; i < loop->timers.count; i++) {
+        Py_VISIT((PyObject *)loop->timers.entries[i].timer);
+    }
+    for (struct loop_owned *owned = loop->owned.next; owned != &loop->owned; owned = owned->next) {
+        Py_VISIT(owned->object);
+    }
+    int result = ready_queue_traverse(&loop->ready, visit, arg);
+    if (result == 0) {
+        result = ready_queue_traverse(&loop->due, visit, arg);
+    }
+    if (result == 0) {
+        result = inbox_traverse(&loop->inbox, visit, arg);
+    }
+    return result != 0 ? result : fd_registry_traverse(&loop->fds, visit, arg);
+}
+
+static int
+loop_clear(PyObject *self)
+{
+    struct loop *loop = (struct loop *)self;
+    loop_release(loop);
+    Py_CLEAR(loop->failure);
+    Py_CLEAR(loop->exception_handler);
+    Py_CLEAR(loop->task_factory);
+    Py_CLEAR(loop->default_executor);
+    Py_CLEAR(loop->current_handle);
+    return 0;
+}
+
+static void
+loop_dealloc(PyObject *self)
+{
+    struct loop *loop = (struct loop *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    loop_clear(self);
+    ready_queue_free(&loop->ready);
+    ready_queue_free(&loop->due);
+    inbox_free(&loop->inbox);
+    timer_heap_free(&loop->timers);
+    fd_registry_free(&loop->fds);
+    PyMem_Free(loop->read_buffer);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* --- type */
+
+#define FASTCALL(function) _PyCFunction_CAST(function), METH_FASTCALL | METH_KEYWORDS
+
+static PyMethodDef loop_methods[] = {
+    {"call_soon", FASTCALL(loop_method_call_soon),
+     PyDoc_STR("call_soon($self, callback, *args, context=None)\n--\n\n"
+               "Call callback(*args) in the next turn; returns an asyncio.Handle (asyncio: Event Loop, call_soon).")},
+    {"call_soon_threadsafe", FASTCALL(loop_method_call_soon_threadsafe),
+     PyDoc_STR("call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n"
+               "Like call_soon, from any thread (asyncio: Event Loop, call_soon_threadsafe).")},
+    {"call_later", FASTCALL(loop_method_call_later),
+     PyDoc_STR("call_later($self, delay, callback, *args, context=None)\n--\n\n"
+               "Call callback(*args) after delay seconds; returns an asyncio.TimerHandle (asyncio: Event Loop, call_later).")},
+    {"call_at", FASTCALL(loop_method_call_at),
+     PyDoc_STR("call_at($self, when, callback, *args, context=None)\n--\n\n"
+               "Call callback(*args) at a time of loop.time(), in seconds (asyncio: Event Loop, call_at).")},
+    {"time", loop_method_time, METH_NOARGS,
+     PyDoc_STR("time($self, /)\n--\n\nThe monotonic clock, in seconds (time.monotonic).")},
+    {"stop", loop_method_stop, METH_NOARGS,
+     PyDoc_STR("stop($self, /)\n--\n\nEnd run_forever after the present turn (asyncio: Event Loop, stop).")},
+    {"is_running", loop_method_is_running, METH_NOARGS,
+     PyDoc_STR("is_running($self, /)\n--\n\nReturn True while the loop runs.")},
+    {"is_closed", loop_method_is_closed, METH_NOARGS,
+     PyDoc_STR("is_closed($self, /)\n--\n\nReturn True when the loop has been closed.")},
+    {"get_debug", loop_method_get_debug, METH_NOARGS,
+     PyDoc_STR("get_debug($self, /)\n--\n\nReturn the debug mode (asyncio: Developing with asyncio).")},
+    {"create_future", loop_method_create_future, METH_NOARGS,
+     PyDoc_STR("create_future($self, /)\n--\n\nReturn a new asyncio.Future of this loop.")},
+    {"create_task", FASTCALL(loop_method_create_task),
+     PyDoc_STR("create_task($self, coro, *, name=None, context=None, **kwargs)\n--\n\n"
+               "Return a new asyncio.Task that runs coro (asyncio: Event Loop, create_task).")},
+    {"_run_turns", loop_method_run_turns, METH_NOARGS, NULL},
+    {"_close_core", loop_method_close_core, METH_NOARGS, NULL},
+    {"_after_fork", loop_method_after_fork, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef loop_members[] = {
+    {"_closed", T_BOOL, offsetof(struct loop, is_closed), 0, NULL},
+    {"_stopping", T_BOOL, offsetof(struct loop, is_stopping), 0, NULL},
+    {"_clock_resolution", T_DOUBLE, offsetof(struct loop, clock_resolution), 0, NULL},
+    {"_exception_handler", T_OBJECT, offsetof(struct loop, exception_handler), 0, NULL},
+    {"_task_factory", T_OBJECT, offsetof(struct loop, task_factory), 0, NULL},
+    {"_default_executor", T_OBJECT, offsetof(struct loop, default_executor), 0, NULL},
+    {"_current_handle", T_OBJECT, offsetof(struct loop, current_handle), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef loop_getset[] = {
+    {"_debug", loop_get_debug, loop_set_debug, NULL, NULL},
+    {"_thread_id", loop_get_thread_id, loop_set_thread_id, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot loop_slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR("LoopBase(core)\n--\n\nThe C half of RLoop (core 'mio') and TokioLoop (core 'uv').")},
+    {Py_tp_new, loop_new},
+    {Py_tp_init, loop_init},
+    {Py_tp_dealloc, loop_dealloc},
+    {Py_tp_traverse, loop_traverse},
+    {Py_tp_clear, loop_clear},
+    {Py_tp_setattro, loop_setattr},
+    {Py_tp_methods, loop_methods},
+    {Py_tp_members, loop_members},
+    {Py_tp_getset, loop_getset},
+    {0, NULL},
+};
+
+static PyType_Spec loop_spec = {
+    .name = "rloop._rloop.LoopBase",
+    .basicsize = sizeof(struct loop),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = loop_slots,
+};
+
+int
+loop_setup_types(PyObject *module, module_state *state)
+{
+    state->LoopBase_type = module_add_type(module, &loop_spec, NULL);
+    if (state->LoopBase_type == NULL) {
+        return -1;
+    }
+    PyMethodDef *const rooms[] = {
+        fd_registry_methods,       stream_transport_loop_methods,   pipe_transport_loop_methods,
+        server_loop_methods,       datagram_transport_loop_methods, sock_ops_loop_methods,
+    };
+    for (size_t i = 0; i < sizeof rooms / sizeof rooms[0]; i++) {
+        if (module_add_methods(state->LoopBase_type, rooms[i]) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * loop.h - the Loop type: what a turn is, and what the rooms above core.h share.
+ *
+ * A turn waits in the core's loop_poll; runs the handles that were queued before (a snapshot) and takes the due timers out of
+ * the heap in before_first_delivery; delivers I/O in event order; runs the due timers; looks at stop last.
+ */
+#ifndef RLOOP_LOOP_H
+#define RLOOP_LOOP_H
+
+#include "core.h"
+#include "fd_registry.h"
+#include "inbox.h"
+#include "module.h"
+#include "ready_queue.h"
+#include "timer_heap.h"
+
+/* A transport that the core may call back.  The loop holds a strong reference to it while it is listed, and visits it, so
+ * that a dropped loop with live transports is still collected.  Embed one, and list it while the core knows the object. */
+struct loop_owned {
+    struct loop_owned *previous, *next; /* NULL when not listed */
+    PyObject *object;
+    /* The loop is closing: close the core object now, and call no protocol. */
+    void (*on_loop_close)(PyObject *object);
+};
+
+struct loop {
+    PyObject_HEAD
+    module_state *state;
+    const struct core_ops *core;
+    struct core_loop *core_loop; /* NULL before __init__ and after close */
+    struct ready_queue ready;
+    struct ready_queue due; /* timers that this turn runs after I/O */
+    struct timer_heap timers;
+    struct inbox inbox;
+    struct fd_registry fds;
+    struct loop_owned owned; /* head of the circular list */
+    char *read_buffer;       /* LOOP_READ_BUFFER_SIZE bytes, for one read at a time; made on first use */
+    PyObject *failure;       /* KeyboardInterrupt or SystemExit of a callback, on its way out of run_forever */
+    PyThreadState *blocked;  /* saved while the core waits without the GIL */
+    bool is_closed;
+    bool is_stopping;
+    bool is_debug;
+    /* A subclass or the instance replaces these, so that calls go through the attribute. */
+    bool overrides_time;
+    bool overrides_call_at;
+    bool overrides_call_soon;
+    /* Shared with asyncio.BaseEventLoop, which reads and writes them as attributes. */
+    unsigned long thread_id; /* of the running loop, else 0 */
+    double clock_resolution;
+    PyObject *exception_handler, *task_factory, *default_executor, *current_handle;
+};
+
+enum { LOOP_READ_BUFFER_SIZE = 256 * 1024 };
+
+/* --- checks: 0, or -1 with asyncio's exception set */
+int loop_check_closed(struct loop *loop);
+/* In debug mode, a call from another thread raises as asyncio's does; on a free-threaded build it always does. */
+int loop_check_thread(struct loop *loop);
+
+/* --- callbacks of our own: run(loop, object) in a later turn, in order with everybody's call_soon.  The reference to object
+ * is taken over.  Like handle_run it returns -1, with the exception set, only for KeyboardInterrupt and SystemExit. */
+int loop_defer(struct loop *loop, ready_run run, PyObject *object);
+/* call_soon(callback, *args), as asyncio's transports do it; honours an overridden call_soon. */
+int loop_call_soon(struct loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs, PyObject *context);
+/* In a later turn: waiter.set_result(None), unless the waiter was cancelled. */
+int loop_wake_waiter(struct loop *loop, PyObject *waiter);
+
+/* --- errors */
+/* The exception that is set left a callback which the core called: KeyboardInterrupt and SystemExit are kept and interrupt
+ * the poll; false.  Any other exception is left set for the caller to report; true. */
+bool loop_is_reportable(struct loop *loop);
+/* call_exception_handler({'message': message, 'exception': <the one that is set, which is cleared>, NAME: VALUE...}).  The
+ * names are state->str_*; a NULL name ends the list; NULL values are left out.  An exception of the handler that must leave
+ * run_forever is kept, as above. */
+void loop_report_exception(struct loop *loop, const char *message, ... /* PyObject *name, PyObject *value, ..., NULL */);
+/* Keep the exception that is set as the loop's failure, whatever it is, and interrupt the poll. */
+void loop_fail(struct loop *loop);
+
+/* The exception that is set is KeyboardInterrupt or SystemExit, which leave run_forever. */
+static inline bool
+loop_must_leave(void)
+{
+    return PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) || PyErr_ExceptionMatches(PyExc_SystemExit);
+}
+/* What loop_report_exception does, without keeping what the handler raised: -1 with that exception set. */
+int loop_call_exception_handler(struct loop *loop, PyObject *message, ... /* as there */);
+int loop_call_exception_handler_v(struct loop *loop, PyObject *message, va_list details);
+
+/* --- time */
+int64_t loop_now_ns(void); /* the monotonic clock */
+/* A timer leaves the heap, if it is there. */
+void loop_unschedule(struct loop *loop, PyObject *timer);
+
+/* --- transports */
+void loop_own(struct loop *loop, struct loop_owned *owned, PyObject *object);
+void loop_disown(struct loop_owned *owned);
+/* The one buffer that plain reads share: valid until the next on_buffer. */
+char *loop_read_buffer(struct loop *loop);
+
+static inline bool
+loop_check(PyObject *object, module_state *state)
+{
+    return PyObject_TypeCheck(object, state->LoopBase_type);
+}
+
+#endif

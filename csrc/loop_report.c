@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * From an exception in C to the loop's exception handler, or out of run_forever.  Every callback that the cores or the ready
+ * queue run ends here when it fails; none leaves an exception set.
+ */
+#include "loop.h"
+
+#include <stdarg.h>
+
+/* {'message': message, 'exception': exception, NAME: VALUE, ...} */
+static PyObject *
+report_context(module_state *state, PyObject *message, PyObject *exception, va_list details)
+{
+    PyObject *context = PyDict_New();
+    if (context == NULL || PyDict_SetItem(context, state->str_message, message) < 0 ||
+        PyDict_SetItem(context, state->str_exception, exception) < 0)
+    {
+        goto error;
+    }
+    PyObject *name;
+    while ((name = va_arg(details, PyObject *)) != NULL) {
+        PyObject *value = va_arg(details, PyObject *);
+        if (value != NULL && PyDict_SetItem(context, name, value) < 0) {
+            goto error;
+        }
+    }
+    return context;
+error:
+    Py_XDECREF(context);
+    return NULL;
+}
+
+static int
+report_call_handler(struct loop *loop, PyObject *message, va_list details)
+{
+    PyObject *exception = PyErr_GetRaisedException();
+    PyObject *context = message == NULL ? NULL : report_context(loop->state, message, exception, details);
+    PyObject *result = NULL;
+    if (context != NULL) {
+        result = PyObject_CallMethodOneArg((PyObject *)loop, loop->state->str_call_exception_handler, context);
+    }
+    Py_XDECREF(context);
+    Py_XDECREF(exception);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+int
+loop_call_exception_handler(struct loop *loop, PyObject *message, ...)
+{
+    va_list details;
+    va_start(details, message);
+    int result = report_call_handler(loop, message, details);
+    va_end(details);
+    return result;
+}
+
+void
+loop_report_exception(struct loop *loop, const char *message, ...)
+{
+    assert(PyErr_Occurred());
+    PyObject *exception = PyErr_GetRaisedException();
+    PyObject *text = PyUnicode_FromString(message);
+    if (text == NULL) {
+        PyErr_Clear(); /* out of memory: the exception itself still gets reported */
+        text = Py_NewRef(loop->state->str_message);
+    }
+    PyErr_SetRaisedException(exception);
+    va_list details;
+    va_start(details, message);
+    int result = report_call_handler(loop, text, details);
+    va_end(details);
+    Py_DECREF(text);
+    if (result < 0) {
+        if (loop_must_leave()) {
+            loop_fail(loop);
+        }
+        else {
+            PyErr_WriteUnraisable((PyObject *)loop);
+        }
+    }
+}
+
+bool
+loop_is_reportable(struct loop *loop)
+{
+    assert(PyErr_Occurred());
+    if (!loop_must_leave()) {
+        return true;
+    }
+    loop_fail(loop);
+    return false;
+}
+
+void
+loop_fail(struct loop *loop)
+{
+    PyObject *exception = PyErr_GetRaisedException();
+    if (loop->failure == NULL) {
+        loop->failure = exception;
+    }
+    else {
+        PyErr_SetRaisedException(exception); /* one exception can leave run_forever; the later one is shown */
+        PyErr_WriteUnraisable((PyObject *)loop);
+    }
+    if (loop->core_loop != NULL) {
+        loop->core->loop_interrupt(loop->core_loop);
+    }
+}

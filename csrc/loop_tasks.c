@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The Loop's create_future and create_task.  Futures and tasks are always asyncio's own types, looked up where a program may
+ * have replaced them; what is saved is the Python between the caller and the type.
+ */
+#include "loop_calls.h"
+
+PyObject *
+loop_method_create_future(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    module_state *state = ((struct loop *)self)->state;
+    PyObject *future_type = PyObject_GetAttr(state->futures, state->str_Future);
+    if (future_type == NULL) {
+        return NULL;
+    }
+    PyObject *args[] = {NULL, self};
+    PyObject *future = PyObject_Vectorcall(future_type, args + 1, 0 | PY_VECTORCALL_ARGUMENTS_OFFSET, state->kwnames_loop);
+    Py_DECREF(future_type);
+    return future;
+}
+
+/* With a task factory, in debug mode, or with keywords that only some Python versions know, asyncio's own method does it. */
+static PyObject *
+loop_create_task_by_base(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    module_state *state = ((struct loop *)self)->state;
+    PyObject *method = PyObject_GetAttr(state->BaseEventLoop, state->str_create_task);
+    Py_ssize_t total = nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
+    PyObject **call = PyMem_New(PyObject *, 1 + total);
+    PyObject *task = NULL;
+    if (method == NULL || call == NULL) {
+        goto done;
+    }
+    call[0] = self;
+    for (Py_ssize_t i = 0; i < total; i++) {
+        call[1 + i] = args[i];
+    }
+    task = PyObject_Vectorcall(method, call, (size_t)(1 + nargs), kwnames);
+done:
+    Py_XDECREF(method);
+    PyMem_Free(call);
+    return task;
+}
+
+PyObject *
+loop_method_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    struct loop *loop = (struct loop *)self;
+    module_state *state = loop->state;
+    PyObject *name = Py_None, *context = Py_None;
+    bool is_plain = nargs == 1 && !loop->is_debug && (loop->task_factory == NULL || loop->task_factory == Py_None);
+    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    for (Py_ssize_t i = 0; i < nkw && is_plain; i++) {
+        PyObject *keyword = PyTuple_GET_ITEM(kwnames, i);
+        if (keyword == state->str_name) {
+            name = args[nargs + i];
+        }
+        else if (keyword == state->str_context) {
+            context = args[nargs + i];
+        }
+        else {
+            is_plain = false;
+        }
+    }
+    if (!is_plain) {
+        return loop_create_task_by_base(self, args, nargs, kwnames);
+    }
+    if (loop_check_closed(loop) < 0) {
+        return NULL;
+    }
+    PyObject *task_type = PyObject_GetAttr(state->tasks, state->str_Task);
+    if (task_type == NULL) {
+        return NULL;
+    }
+    PyObject *call[] = {NULL, args[0], self, name, context};
+    PyObject *task =
+        PyObject_Vectorcall(task_type, call + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, state->kwnames_loop_name_context);
+    Py_DECREF(task_type);
+    return task;
+}

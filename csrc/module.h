@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * module.h - the state of one import of rloop._rloop: its types, the objects of asyncio that C calls, interned names.
+ *
+ * Each interpreter has its own state.  Every object of ours reaches it through its loop or its type; nothing is static.
+ * To use one more name or one more object of the stdlib, add a line to one of the two tables.
+ */
+#ifndef RLOOP_MODULE_H
+#define RLOOP_MODULE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdbool.h>
+
+/* Interned strings: state->str_NAME. */
+#define MODULE_STRINGS(X) \
+    X(Future) \
+    X(LOG_THRESHOLD_FOR_CONNLOST_WRITES) \
+    X(Task) \
+    X(__kwdefaults__) \
+    X(_accept_connection2) \
+    X(_args) \
+    X(_attach) \
+    X(_check_callback) \
+    X(_check_thread) \
+    X(_detach) \
+    X(_ensure_resolved) \
+    X(_process_exited) \
+    X(_source_traceback) \
+    X(accept) \
+    X(acquire) \
+    X(buffer_updated) \
+    X(call_at) \
+    X(call_exception_handler) \
+    X(call_later) \
+    X(call_soon) \
+    X(call_soon_threadsafe) \
+    X(cancelled) \
+    X(close) \
+    X(connect) \
+    X(connection_lost) \
+    X(connection_made) \
+    X(context) \
+    X(coro) \
+    X(create_future) \
+    X(create_task) \
+    X(data_received) \
+    X(datagram_received) \
+    X(debug) \
+    X(detach) \
+    X(done) \
+    X(eof_received) \
+    X(error_received) \
+    X(exc_info) \
+    X(exception) \
+    X(family) \
+    X(fileno) \
+    X(get_buffer) \
+    X(getpeername) \
+    X(getsockname) \
+    X(getsockopt) \
+    X(gettimeout) \
+    X(handle) \
+    X(info) \
+    X(is_closing) \
+    X(loop) \
+    X(message) \
+    X(name) \
+    X(pause_writing) \
+    X(peername) \
+    X(pipe) \
+    X(proto) \
+    X(protocol) \
+    X(recv) \
+    X(recv_into) \
+    X(recvfrom) \
+    X(recvfrom_into) \
+    X(resume_writing) \
+    X(send) \
+    X(sendto) \
+    X(set_exception) \
+    X(set_result) \
+    X(setblocking) \
+    X(slow_callback_duration) \
+    X(socket) \
+    X(sockname) \
+    X(source_traceback) \
+    X(throw) \
+    X(time) \
+    X(transport) \
+    X(type) \
+    X(value) \
+    X(warning)
+
+/* Objects of the stdlib, imported once: state->NAME = MODULE.ATTRIBUTE. */
+#define MODULE_IMPORTS(X) \
+    X(futures, "asyncio", "futures") \
+    X(tasks, "asyncio", "tasks") \
+    X(Handle, "asyncio.events", "Handle") \
+    X(TimerHandle, "asyncio.events", "TimerHandle") \
+    X(BaseEventLoop, "asyncio.base_events", "BaseEventLoop") \
+    X(BaseSelectorEventLoop, "asyncio.selector_events", "BaseSelectorEventLoop") \
+    X(constants, "asyncio", "constants") \
+    X(format_callback_source, "asyncio.format_helpers", "_format_callback_source") \
+    X(format_handle, "asyncio.base_events", "_format_handle") \
+    X(extract_stack, "asyncio.format_helpers", "extract_stack") \
+    X(iscoroutine, "asyncio.coroutines", "iscoroutine") \
+    X(logger, "asyncio.log", "logger") \
+    X(TransportSocket, "asyncio.trsock", "TransportSocket") \
+    X(socket_type, "socket", "socket") \
+    X(raw_socket_type, "_socket", "socket") \
+    X(check_ssl_socket, "asyncio.base_events", "_check_ssl_socket") \
+    X(FlowControlMixin, "asyncio.transports", "_FlowControlMixin") \
+    X(ReadTransport, "asyncio.transports", "ReadTransport") \
+    X(DatagramTransport, "asyncio.transports", "DatagramTransport") \
+    X(BufferedProtocol, "asyncio.protocols", "BufferedProtocol") \
+    X(Server, "asyncio.base_events", "Server")
+
+/* Types of this module: state->NAME_type, set by the *_setup_types functions. */
+#define MODULE_TYPES(X) \
+    X(LoopBase) \
+    X(Handle) \
+    X(TimerHandle) \
+    X(StreamTransport) \
+    X(ReadPipeTransport) \
+    X(WritePipeTransport) \
+    X(DatagramTransport) \
+    X(Accepted) \
+    X(Listener) \
+    X(SockOperation)
+
+typedef struct module_state {
+#define X(name) PyTypeObject *name##_type;
+    MODULE_TYPES(X)
+#undef X
+    /* Names of keyword arguments, for vectorcall. */
+    PyObject *kwnames_loop;              /* loop */
+    PyObject *kwnames_loop_name_context; /* loop, name, context */
+    PyObject *kwnames_debug;             /* debug, or NULL where format_callback_source takes none */
+    bool does_server_take_transport; /* Server._attach(transport), or _attach() without an argument (Python 3.12) */
+    bool sends_empty_datagrams; /* asyncio's sendto() does not drop them (Python 3.13) */
+    bool accept_takes_context; /* asyncio's _accept_connection2 takes context= (Python 3.15) */
+    /* Where our own fields begin in a type that extends one of asyncio's (see handle.c). */
+    Py_ssize_t handle_offset;
+    Py_ssize_t stream_transport_offset;
+#define X(name) PyObject *str_##name;
+    MODULE_STRINGS(X)
+#undef X
+#define X(name, module, attribute) PyObject *name;
+    MODULE_IMPORTS(X)
+#undef X
+} module_state;
+
+extern struct PyModuleDef rloop_module_def;
+
+/* The state, from any type made by this module or derived from one. */
+module_state *module_state_of_type(PyTypeObject *type);
+
+/* Make a heap type and add it to the module; `bases` may be NULL.  NULL with an exception set on failure. */
+PyTypeObject *module_add_type(PyObject *module, PyType_Spec *spec, PyObject *bases);
+
+/* Add methods that live in another room to a type (descriptors over the static table). */
+int module_add_methods(PyTypeObject *type, PyMethodDef *methods);
+
+/* A type of ours that extends asyncio's `base`: the bytes from an instance to our own fields. */
+Py_ssize_t module_type_data_offset(PyTypeObject *type);
+
+/* Each room adds its types to the module. */
+int loop_setup_types(PyObject *module, module_state *state);
+int handle_setup_types(PyObject *module, module_state *state);
+int stream_transport_setup_types(PyObject *module, module_state *state);
+int pipe_transport_setup_types(PyObject *module, module_state *state);
+int datagram_transport_setup_types(PyObject *module, module_state *state);
+int server_setup_types(PyObject *module, module_state *state);
+int sock_ops_setup_types(PyObject *module, module_state *state);
+
+#endif
