@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Calls into user protocols; see protocol.h.  A call may replace the protocol or end the transport, so that everything
+ * it needs is held while it runs.
+ */
+#include "protocol.h"
+
+#include "loop.h"
+
+int
+protocol_set_context(struct protocol *protocol, PyObject *context)
+{
+    PyObject *own = context == NULL ? PyContext_CopyCurrent() : Py_NewRef(context);
+    if (own == NULL) {
+        return -1;
+    }
+    Py_XSETREF(protocol->context, own);
+    return 0;
+}
+
+int
+protocol_set(struct protocol *protocol, module_state *state, PyObject *object, bool may_buffer)
+{
+    int is_buffered = may_buffer ? PyObject_IsInstance(object, state->BufferedProtocol) : 0;
+    if (is_buffered < 0) {
+        return -1;
+    }
+    Py_INCREF(object);
+    protocol_clear(protocol);
+    protocol->object = object;
+    protocol->is_buffered = is_buffered;
+    return 0;
+}
+
+/* --- calling */
+
+static PyObject *
+protocol_call(struct protocol *protocol, PyObject *method, PyObject *argument, PyObject *second)
+{
+    PyObject *context = Py_NewRef(protocol->context);
+    PyObject *args[] = {NULL, argument, second};
+    size_t count = (size_t)(argument != NULL) + (second != NULL);
+    Py_INCREF(method);
+    bool is_entered = PyContext_Enter(context) == 0;
+    if (!is_entered) {
+        PyErr_Clear();
+    }
+    PyObject *result = PyObject_Vectorcall(method, args + 1, count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    if (is_entered && PyContext_Exit(context) < 0) {
+        Py_CLEAR(result);
+    }
+    Py_DECREF(method);
+    Py_DECREF(context);
+    return result;
+}
+
+static int
+protocol_bind(struct protocol *protocol, PyObject **method, PyObject *name)
+{
+    if (*method == NULL) {
+        *method = PyObject_GetAttr(protocol->object, name);
+    }
+    return *method == NULL ? -1 : 0;
+}
+
+/* Call a method that is not worth keeping. */
+static PyObject *
+protocol_call_by_name(struct protocol *protocol, PyObject *name, PyObject *argument)
+{
+    PyObject *method = PyObject_GetAttr(protocol->object, name);
+    PyObject *result = method == NULL ? NULL : protocol_call(protocol, method, argument, NULL);
+    Py_XDECREF(method);
+    return result;
+}
+
+static int
+status_of(PyObject *result)
+{
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+int
+protocol_data_received(struct protocol *protocol, module_state *state, PyObject *data)
+{
+    if (protocol_bind(protocol, &protocol->receive, state->str_data_received) < 0) {
+        return -1;
+    }
+    return status_of(protocol_call(protocol, protocol->receive, data, NULL));
+}
+
+PyObject *
+protocol_get_buffer(struct protocol *protocol, module_state *state)
+{
+    PyObject *hint = PyLong_FromLong(-1);
+    PyObject *result = NULL;
+    if (hint != NULL && protocol_bind(protocol, &protocol->receive, state->str_get_buffer) == 0) {
+        result = protocol_call(protocol, protocol->receive, hint, NULL);
+    }
+    Py_XDECREF(hint);
+    return result;
+}
+
+int
+protocol_buffer_updated(struct protocol *protocol, module_state *state, Py_ssize_t size)
+{
+    PyObject *count = PyLong_FromSsize_t(size);
+    PyObject *result = NULL;
+    if (count != NULL && protocol_bind(protocol, &protocol->updated, state->str_buffer_updated) == 0) {
+        result = protocol_call(protocol, protocol->updated, count, NULL);
+    }
+    Py_XDECREF(count);
+    return status_of(result);
+}
+
+int
+protocol_eof_received(struct protocol *protocol, module_state *state)
+{
+    PyObject *result = protocol_call_by_name(protocol, state->str_eof_received, NULL);
+    if (result == NULL) {
+        return -1;
+    }
+    int keeps_open = PyObject_IsTrue(result);
+    Py_DECREF(result);
+    return keeps_open;
+}
+
+int
+protocol_pause_writing(struct protocol *protocol, module_state *state)
+{
+    return status_of(PyObject_CallMethodNoArgs(protocol->object, state->str_pause_writing));
+}
+
+int
+protocol_resume_writing(struct protocol *protocol, module_state *state)
+{
+    return status_of(protocol_call_by_name(protocol, state->str_resume_writing, NULL));
+}
+
+int
+protocol_connection_lost(struct protocol *protocol, module_state *state, PyObject *exception)
+{
+    return status_of(protocol_call_by_name(protocol, state->str_connection_lost, exception));
+}
+
+int
+protocol_datagram_received(struct protocol *protocol, module_state *state, PyObject *data, PyObject *address)
+{
+    if (protocol_bind(protocol, &protocol->receive, state->str_datagram_received) < 0) {
+        return -1;
+    }
+    return status_of(protocol_call(protocol, protocol->receive, data, address));
+}
+
+int
+protocol_error_received(struct protocol *protocol, module_state *state, PyObject *exception)
+{
+    return status_of(protocol_call_by_name(protocol, state->str_error_received, exception));
+}
+
+int
+protocol_send_failed(struct protocol *protocol, module_state *state, PyObject *exception)
+{
+    return status_of(PyObject_CallMethodOneArg(protocol->object, state->str_error_received, exception));
+}
+
+int
+protocol_call_soon(struct protocol *protocol, struct loop *loop, PyObject *name, PyObject *argument)
+{
+    PyObject *method = PyObject_GetAttr(protocol->object, name);
+    if (method == NULL) {
+        return -1;
+    }
+    int result = loop_call_soon(loop, method, &argument, argument != NULL, protocol->context);
+    Py_DECREF(method);
+    return result;
+}
+
+/* --- life */
+
+int
+protocol_traverse(struct protocol *protocol, visitproc visit, void *arg)
+{
+    Py_VISIT(protocol->object);
+    Py_VISIT(protocol->context);
+    Py_VISIT(protocol->receive);
+    Py_VISIT(protocol->updated);
+    return 0;
+}
+
+void
+protocol_clear(struct protocol *protocol)
+{
+    Py_CLEAR(protocol->receive);
+    Py_CLEAR(protocol->updated);
+    Py_CLEAR(protocol->object);
+}

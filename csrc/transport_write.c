@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The way of bytes from write() to the core, for StreamTransport and WritePipeTransport; see transport.h.
+ *
+ * With nothing unsent, the kernel gets the data at once.  What it does not take waits in the write buffer, one batch in
+ * flight and the rest pending; when a batch has ended the next one goes out, and when none is left, what waited for
+ * that happens: resume_writing, the end of close(), the half-close of write_eof().
+ */
+#include "transport.h"
+
+#include "errors.h"
+
+#include <errno.h>
+#include <limits.h>
+
+size_t
+transport_unsent(const struct transport *t)
+{
+    if (t->is_loss_scheduled || t->stream == NULL) {
+        return 0;
+    }
+    size_t size = t->buffer.pending_size;
+    return write_buffer_is_in_flight(&t->buffer) ? size + t->loop->core->stream_unsent(t->stream) : size;
+}
+
+/* --- flow control */
+
+/* After the buffer grew, in a call of the user: 0, or -1 with KeyboardInterrupt or SystemExit. */
+static int
+write_maybe_pause(struct transport *t)
+{
+    if (!flow_control_must_pause(&t->flow, transport_unsent(t))) {
+        return 0;
+    }
+    t->flow.is_paused = true;
+    if (protocol_pause_writing(&t->protocol, t->state) < 0) {
+        if (loop_must_leave()) {
+            return -1;
+        }
+        transport_report(t, "protocol.pause_writing() failed");
+    }
+    return 0;
+}
+
+static void
+write_maybe_resume(struct transport *t)
+{
+    if (!flow_control_may_resume(&t->flow, transport_unsent(t))) {
+        return;
+    }
+    struct loop *loop = t->loop;
+    t->flow.is_paused = false;
+    if (protocol_resume_writing(&t->protocol, t->state) < 0 && loop_is_reportable(loop)) {
+        transport_report(t, "protocol.resume_writing() failed");
+    }
+}
+
+int
+transport_set_limits(struct transport *t, PyObject *high, PyObject *low)
+{
+    if (flow_control_set_limits(&t->flow, high, low) < 0) {
+        return -1;
+    }
+    return write_maybe_pause(t);
+}
+
+/* --- the empty waiter */
+
+void
+transport_wake_empty_waiter(struct transport *t, PyObject *exception)
+{
+    if (t->empty_waiter == NULL) {
+        return;
+    }
+    PyObject *waiter = Py_NewRef(t->empty_waiter);
+    PyObject *done = PyObject_CallMethodNoArgs(waiter, t->state->str_done);
+    PyObject *result = done == NULL ? NULL : Py_NewRef(done);
+    if (done == Py_False) {
+        PyObject *name = exception == NULL ? t->state->str_set_result : t->state->str_set_exception;
+        Py_SETREF(result, PyObject_CallMethodOneArg(waiter, name, exception == NULL ? Py_None : exception));
+    }
+    if (result == NULL) {
+        PyErr_WriteUnraisable(t->self);
+    }
+    Py_XDECREF(result);
+    Py_XDECREF(done);
+    Py_DECREF(waiter);
+}
+
+/* --- out */
+
+/* The exception that is set came from the kernel, or from the core. */
+static void
+write_fail(struct transport *t)
+{
+    PyObject *exception = PyErr_GetRaisedException();
+    write_buffer_drop_pending(&t->buffer);
+    if (t->kind->closing_ends_writing) {
+        t->lost_writes++;
+    }
+    PyErr_SetRaisedException(Py_NewRef(exception));
+    transport_fatal_error(t, t->kind->write_error);
+    transport_wake_empty_waiter(t, exception);
+    Py_DECREF(exception);
+}
+
+/* Let the core write what is pending. */
+static void
+write_flush(struct transport *t)
+{
+    const struct write_batch *batch = write_buffer_begin_flight(&t->buffer);
+    int result = t->loop->core->stream_write(t->stream, batch->pieces, batch->count);
+    if (result < 0) {
+        write_buffer_end_flight(&t->buffer);
+        errors_set(result);
+        write_fail(t);
+    }
+}
+
+/* What the kernel took at once: a count >= 0, or -1 after a failure that has ended the transport. */
+static ssize_t
+write_try(struct transport *t, const struct iovec *pieces, int count)
+{
+    ssize_t written = t->loop->core->stream_try_write(t->stream, pieces, count);
+    if (written >= 0) {
+        return written;
+    }
+    if (written == -EAGAIN) {
+        return 0;
+    }
+    errors_set((int)written);
+    write_fail(t);
+    return -1;
+}
+
+/* A write on a lost connection: asyncio's warning, from the fifth on. */
+static int
+write_refuse(struct transport *t)
+{
+    PyObject *limit = PyObject_GetAttr(t->state->constants, t->state->str_LOG_THRESHOLD_FOR_CONNLOST_WRITES);
+    long threshold = limit == NULL ? -1 : PyLong_AsLong(limit);
+    Py_XDECREF(limit);
+    if (PyErr_Occurred()) {
+        return -1;
+    }
+    if ((long)t->lost_writes >= threshold) {
+        PyObject *result = PyObject_CallMethod(t->state->logger, "warning", "s", t->kind->lost_write_warning);
+        if (result == NULL) {
+            return -1;
+        }
+        Py_DECREF(result);
+    }
+    t->lost_writes++;
+    return 0;
+}
+
+/* The bytes object that `data` is a part of or a view of, if it can be kept as it is. */
+static PyObject *
+write_owner(PyObject *data)
+{
+    if (PyBytes_Check(data)) {
+        return data;
+    }
+    PyObject *exporter = PyMemoryView_Check(data) ? PyMemoryView_GET_BUFFER(data)->obj : NULL;
+    return exporter != NULL && PyBytes_CheckExact(exporter) ? exporter : NULL;
+}
+
+static int
+write_contiguous(struct transport *t, PyObject *data, const char *start, size_t size)
+{
+    bool was_empty = write_buffer_is_empty(&t->buffer);
+    if (was_empty) {
+        struct iovec piece = {(void *)start, size};
+        ssize_t written = write_try(t, &piece, 1);
+        if (written < 0 || (size_t)written == size) {
+            return 0;
+        }
+        start += written;
+        size -= (size_t)written;
+    }
+    if (write_buffer_append(&t->buffer, write_owner(data), start, size) < 0) {
+        return -1;
+    }
+    if (was_empty) {
+        write_flush(t);
+    }
+    return write_maybe_pause(t);
+}
+
+int
+transport_write(struct transport *t, PyObject *data)
+{
+    if (PyBytes_Check(data)) {
+        Py_ssize_t size = PyBytes_GET_SIZE(data);
+        if (size == 0) {
+            return 0;
+        }
+        return t->is_write_refused ? write_refuse(t) : write_contiguous(t, data, PyBytes_AS_STRING(data), (size_t)size);
+    }
+    int has_data = PyObject_IsTrue(data);
+    if (has_data <= 0) {
+        return has_data;
+    }
+    if (t->is_write_refused) {
+        return write_refuse(t);
+    }
+    Py_buffer view;
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
+        write_fail(t); /* not contiguous: for asyncio an error of the sending */
+        return 0;
+    }
+    int result = view.len == 0 ? 0 : write_contiguous(t, data, view.buf, (size_t)view.len);
+    PyBuffer_Release(&view);
+    return result;
+}
+
+/* --- many pieces */
+
+/* A list of the pieces as bytes objects, mutable ones copied: an error among them must come before anything is
+ * written. */
+static PyObject *
+write_collect(PyObject *list_of_data)
+{
+    PyObject *pieces = PySequence_List(list_of_data);
+    for (Py_ssize_t i = 0; pieces != NULL && i < PyList_GET_SIZE(pieces); i++) {
+        PyObject *data = PyList_GET_ITEM(pieces, i);
+        if (PyBytes_Check(data)) {
+            continue;
+        }
+        PyObject *copy = NULL;
+        if (PyObject_CheckBuffer(data)) {
+            copy = PyBytes_FromObject(data);
+        }
+        else {
+            PyErr_Format(PyExc_TypeError, "memoryview: a bytes-like object is required, not '%.200s'",
+                         Py_TYPE(data)->tp_name);
+        }
+        if (copy == NULL || PyList_SetItem(pieces, i, copy) < 0) {
+            Py_CLEAR(pieces);
+        }
+    }
+    return pieces;
+}
+
+static int
+write_pieces(struct transport *t, PyObject *pieces)
+{
+    bool was_empty = write_buffer_is_empty(&t->buffer);
+    int result = 0;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(pieces) && result == 0; i++) {
+        PyObject *data = PyList_GET_ITEM(pieces, i);
+        if (PyBytes_GET_SIZE(data) > 0) {
+            result = write_buffer_append(&t->buffer, data, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data));
+        }
+    }
+    struct write_batch *pending = &t->buffer.pending;
+    if (was_empty && pending->count > 0) {
+        ssize_t written = write_try(t, pending->pieces, pending->count < IOV_MAX ? pending->count : IOV_MAX);
+        if (written < 0) {
+            return result;
+        }
+        write_buffer_consume(&t->buffer, (size_t)written);
+        if (pending->count > 0) {
+            write_flush(t);
+        }
+    }
+    return result < 0 ? result : write_maybe_pause(t);
+}
+
+int
+transport_writelines(struct transport *t, PyObject *list_of_data)
+{
+    int has_data = PyObject_IsTrue(list_of_data);
+    if (has_data <= 0) {
+        return has_data;
+    }
+    PyObject *pieces = write_collect(list_of_data);
+    if (pieces == NULL) {
+        return -1;
+    }
+    int result = t->is_write_refused ? write_refuse(t) : write_pieces(t, pieces);
+    Py_DECREF(pieces);
+    return result;
+}
+
+/* --- the end of a batch */
+
+/* Nothing is unsent any more. */
+static void
+write_finish(struct transport *t)
+{
+    transport_wake_empty_waiter(t, NULL);
+    if (t->is_closing) {
+        transport_lose_now(t);
+    }
+    else if (t->is_eof_written) {
+        int result = t->loop->core->stream_shutdown(t->stream);
+        if (result < 0) {
+            errors_set(result);
+            transport_report(t, "Exception in callback StreamTransport._write_ready()");
+        }
+    }
+}
+
+void
+transport_on_written(void *owner, int status)
+{
+    struct transport *t = owner;
+    PyObject *self = Py_NewRef(t->self);
+    write_buffer_end_flight(&t->buffer);
+    if (t->is_loss_scheduled) {
+        goto done; /* aborted; this was under way */
+    }
+    if (status < 0) {
+        errors_set(status);
+        write_fail(t);
+        goto done;
+    }
+    write_maybe_resume(t); /* may write more, or end the transport */
+    if (t->is_loss_scheduled || t->stream == NULL || write_buffer_is_in_flight(&t->buffer)) {
+        goto done;
+    }
+    if (t->buffer.pending.count > 0) {
+        write_flush(t);
+    }
+    else {
+        write_finish(t);
+    }
+done:
+    Py_DECREF(self);
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * write_buffer.h - what a stream has been given to write and the kernel has not taken yet.
+ *
+ * Two batches of pieces: `in_flight`, which the core is writing, and `pending`, which goes as the next batch.  A piece
+ * of a bytes object refers to it; anything mutable is copied, and small pieces are copied together, so that many tiny
+ * writes cost a memcpy each and become few iovecs.
+ */
+#ifndef RLOOP_WRITE_BUFFER_H
+#define RLOOP_WRITE_BUFFER_H
+
+#include "module.h"
+
+#include <sys/uio.h>
+
+struct write_batch {
+    struct iovec *pieces;
+    PyObject **owners; /* a bytes object for each piece */
+    int count;
+    int capacity;
+};
+
+struct write_buffer {
+    struct write_batch pending;
+    struct write_batch in_flight;
+    size_t pending_size;
+    size_t tail_room; /* bytes free behind the last pending piece, which then lies in a chunk of our own */
+};
+
+static inline bool
+write_buffer_is_in_flight(const struct write_buffer *buffer)
+{
+    return buffer->in_flight.count > 0;
+}
+
+static inline bool
+write_buffer_is_empty(const struct write_buffer *buffer)
+{
+    return buffer->pending.count == 0 && buffer->in_flight.count == 0;
+}
+
+/* Add `size` (> 0) bytes to what is pending.  They are part of `owner`, a bytes object, or must be copied when that
+ * is NULL.  0, or -1 with MemoryError and nothing added. */
+int write_buffer_append(struct write_buffer *buffer, PyObject *owner, const char *data, size_t size);
+/* The first `size` bytes of what is pending have been written. */
+void write_buffer_consume(struct write_buffer *buffer, size_t size);
+/* Make what is pending the batch in flight (none may be).  It stays valid until the next end_flight or clear. */
+const struct write_batch *write_buffer_begin_flight(struct write_buffer *buffer);
+void write_buffer_end_flight(struct write_buffer *buffer);
+/* Forget what is pending; the core may go on with what is in flight. */
+void write_buffer_drop_pending(struct write_buffer *buffer);
+/* Free everything; the core must not use it any more. */
+void write_buffer_clear(struct write_buffer *buffer);
+
+#endif
