@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: MIT
+"""The two loops: the C half, asyncio's own cold half, and what lies between.
+
+asyncio asks loop authors to inherit from ``BaseEventLoop`` and to fill its hooks (asyncio: Extending).  The C half answers the
+hot ones; here are the cold ones.  Where the stdlib's Unix loop has a method that fits us as it stands, it is borrowed.
+"""
+
+import os
+import sys
+import threading
+import weakref
+from asyncio import constants, events, sslproto
+from asyncio.base_events import BaseEventLoop
+from asyncio.log import logger
+from asyncio.unix_events import _UnixSelectorEventLoop as _UnixLoop
+
+from rloop._rloop import LoopBase
+from rloop.processes import ProcessMixin
+from rloop.signals import SignalMixin
+
+_live_loops = weakref.WeakSet()
+
+
+def _after_fork_in_child():
+    for loop in list(_live_loops):
+        loop._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+class _Loop(SignalMixin, ProcessMixin, LoopBase, BaseEventLoop):
+    _core = None
+
+    def __init__(self):
+        BaseEventLoop.__init__(self)
+        LoopBase.__init__(self, self._core)
+        SignalMixin.__init__(self)
+        ProcessMixin.__init__(self)
+        self._unix_server_sockets = {}
+        _live_loops.add(self)
+
+    # --- running and closing
+
+    def run_forever(self):
+        """Run until stop() is called (asyncio: Event Loop, run_forever).
+
+        RuntimeError when the loop is closed, or when a loop runs in this thread already.
+        """
+        self._check_closed()
+        self._check_running()
+        self._set_coroutine_origin_tracking(self._debug)
+        old_hooks = sys.get_asyncgen_hooks()
+        try:
+            self._thread_id = threading.get_ident()
+            sys.set_asyncgen_hooks(
+                firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
+            )
+            events._set_running_loop(self)
+            self._watch_wakeup_fd()
+            self._run_turns()
+        finally:
+            self._stopping = False
+            self._thread_id = None
+            events._set_running_loop(None)
+            self._unwatch_wakeup_fd()
+            self._set_coroutine_origin_tracking(False)
+            sys.set_asyncgen_hooks(*old_hooks)
+
+    def close(self):
+        """Close the loop and everything it holds; no protocol is called (asyncio: Event Loop, close).
+
+        RuntimeError while the loop runs.  Closing a closed loop does nothing.
+        """
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        if self.is_closed():
+            return
+        self._close_signals()
+        self._close_processes()
+        BaseEventLoop.close(self)
+        self._close_core()
+
+    def _after_fork(self):
+        LoopBase._after_fork(self)
+        self._forget_wakeup_fd()
+
+    def __getattr__(self, name):
+        reason = ""
+        if name == "_selector":
+            reason = ": a program that replaces the stdlib loop's _run_once(), such as nest_asyncio, can't work with it"
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{reason}", name=name, obj=self)
+
+    # --- TLS, until it has a room of its own: asyncio's protocol over our transports
+
+    def _make_ssl_transport(
+        self,
+        rawsock,
+        protocol,
+        sslcontext,
+        waiter=None,
+        *,
+        server_side=False,
+        server_hostname=None,
+        extra=None,
+        server=None,
+        ssl_handshake_timeout=constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout=constants.SSL_SHUTDOWN_TIMEOUT,
+        context=None,
+    ):
+        self._ensure_fd_no_transport(rawsock)
+        ssl_protocol = sslproto.SSLProtocol(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server, context=context)
+        return ssl_protocol._app_transport
+
+    # --- Unix sockets
+
+    create_unix_connection = _UnixLoop.create_unix_connection
+    create_unix_server = _UnixLoop.create_unix_server
+
+    def _stop_serving(self, sock):
+        inode = self._unix_server_sockets.pop(sock, None)
+        path = None if inode is None else sock.getsockname()
+        LoopBase._stop_serving(self, sock)
+        if inode is None:
+            return
+        try:
+            if os.stat(path).st_ino == inode:
+                os.unlink(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            logger.error("Unable to clean up listening UNIX socket %r: %r", path, error)
+
+    # --- sendfile
+
+    _sock_sendfile_native = _UnixLoop._sock_sendfile_native
+    _sock_sendfile_native_impl = _UnixLoop._sock_sendfile_native_impl
+    _sock_sendfile_update_filepos = _UnixLoop._sock_sendfile_update_filepos
+    _sock_add_cancellation_callback = _UnixLoop._sock_add_cancellation_callback
+
+    async def _sendfile_native(self, transport, file, offset, count):
+        resume_reading = transport.is_reading()
+        transport.pause_reading()
+        await transport._make_empty_waiter()
+        try:
+            # The transport's own fd belongs to the core; a copy of it can be watched beside that.
+            with transport.get_extra_info("socket").dup() as sock:
+                return await self.sock_sendfile(sock, file, offset, count, fallback=False)
+        finally:
+            transport._reset_empty_waiter()
+            if resume_reading:
+                transport.resume_reading()
+
+
+class RLoop(_Loop):
+    """An asyncio event loop on rloop's own reactor: epoll on Linux, kqueue on macOS and BSD.
+
+    Drop-in for ``asyncio.SelectorEventLoop`` (asyncio: Event Loop).
+    """
+
+    _core = "mio"
+
+
+class TokioLoop(_Loop):
+    """An asyncio event loop on libuv, completion-style.
+
+    Drop-in for ``asyncio.SelectorEventLoop`` (asyncio: Event Loop).
+    """
+
+    _core = "uv"
