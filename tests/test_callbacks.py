@@ -1,0 +1,492 @@
+# SPDX-License-Identifier: MIT
+"""call_soon and call_soon_threadsafe: order, arguments, contexts, handles, debug mode."""
+
+import asyncio
+import contextvars
+import gc
+import logging
+import threading
+import time
+import weakref
+
+import pytest
+
+from support import until, until_sync
+
+VAR = contextvars.ContextVar("VAR", default="unset")
+
+
+def spin(loop):
+    """Run what is ready."""
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
+def test_callbacks_run_in_the_order_of_their_registration(loop):
+    seen = []
+    for number in range(100):
+        loop.call_soon(seen.append, number)
+    spin(loop)
+    assert seen == list(range(100))
+
+
+def test_callback_registered_by_a_callback_runs_in_the_next_turn(loop):
+    seen = []
+    loop.call_soon(lambda: (seen.append("first"), loop.call_soon(seen.append, "nested")))
+    loop.call_soon(seen.append, "second")
+    spin(loop)
+    assert seen == ["first", "second"]
+    spin(loop)
+    assert seen == ["first", "second", "nested"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 50])
+def test_arguments_arrive(loop, count):
+    seen = []
+    loop.call_soon(lambda *args: seen.append(args), *range(count))
+    spin(loop)
+    assert seen == [tuple(range(count))]
+
+
+def test_many_more_callbacks_than_any_first_size(loop):
+    left = 20000
+
+    def count_down():
+        nonlocal left
+        left -= 1
+
+    for _ in range(left):
+        loop.call_soon(count_down)
+    spin(loop)
+    assert left == 0
+
+
+def test_callable_objects_of_every_kind(loop):
+    seen = []
+
+    class Callable:
+        def __call__(self, value):
+            seen.append(value)
+
+        def method(self, value):
+            seen.append(value)
+
+    loop.call_soon(Callable(), 1)
+    loop.call_soon(Callable().method, 2)
+    loop.call_soon(seen.append, 3)
+    loop.call_soon(lambda *, value=4: seen.append(value))
+    spin(loop)
+    assert seen == [1, 2, 3, 4]
+
+
+def test_what_a_callback_sets_in_its_context_stays_there(loop):
+    token = VAR.set("mine")
+    loop.call_soon(VAR.set, "changed inside")
+    spin(loop)
+    assert VAR.get() == "mine"
+    VAR.reset(token)
+
+
+def test_context_is_copied_when_the_handle_is_made(loop):
+    token = VAR.set("then")
+    seen = []
+    loop.call_soon(lambda: seen.append(VAR.get()))
+    VAR.reset(token)
+    spin(loop)
+    assert seen == ["then"]
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe"])
+def test_runs_in_the_given_context(loop, method):
+    context = contextvars.copy_context()
+    context.run(VAR.set, "given")
+    seen = []
+    getattr(loop, method)(lambda: (seen.append(VAR.get()), VAR.set("kept")), context=context)
+    spin(loop)
+    assert seen == ["given"]
+    assert context[VAR] == "kept"
+
+
+def test_handle_gives_its_context(loop):
+    context = contextvars.copy_context()
+    assert loop.call_soon(int, context=context).get_context() is context
+    assert isinstance(loop.call_soon(int).get_context(), contextvars.Context)
+
+
+def test_cancelled_callback_does_not_run(loop):
+    seen = []
+    handle = loop.call_soon(seen.append, "never")
+    loop.call_soon(seen.append, "runs")
+    assert not handle.cancelled()
+    handle.cancel()
+    assert handle.cancelled()
+    handle.cancel()
+    spin(loop)
+    assert seen == ["runs"]
+
+
+def test_callback_cancels_a_later_one_of_the_same_turn(loop):
+    seen = []
+    handles = []
+    loop.call_soon(lambda: handles[0].cancel())
+    handles.append(loop.call_soon(seen.append, "never"))
+    spin(loop)
+    assert seen == []
+
+
+def test_cancel_frees_the_callback_at_once(loop):
+    class Argument:
+        pass
+
+    argument = Argument()
+    seen = weakref.ref(argument)
+    handle = loop.call_soon(lambda _: None, argument)
+    del argument
+    assert seen() is not None
+    handle.cancel()
+    assert seen() is None
+
+
+def test_what_ran_is_freed(loop):
+    class Argument:
+        pass
+
+    argument = Argument()
+    seen = weakref.ref(argument)
+    loop.call_soon(lambda _: None, argument)
+    del argument
+    spin(loop)
+    assert seen() is None
+
+
+def test_handle_is_asyncios(loop):
+    handle = loop.call_soon(int)
+    assert isinstance(handle, asyncio.Handle)
+    assert not isinstance(handle, asyncio.TimerHandle)
+    assert weakref.ref(handle)() is handle
+
+
+def test_handle_repr(loop):
+    handle = loop.call_soon(print, 1, "two")
+    asyncios = asyncio.Handle(print, (1, "two"), loop)
+    assert repr(handle) == repr(asyncios)
+    assert "Handle print(" in repr(handle)
+    handle.cancel()
+    asyncios.cancel()
+    assert repr(handle) == repr(asyncios)
+    assert "cancelled" in repr(handle)
+
+
+def test_handle_repr_in_debug_mode_names_its_origin(loop):
+    loop.set_debug(True)
+    handle = loop.call_soon(spin, 1)
+    assert "spin(1)" in repr(handle)
+    assert f"created at {__file__}:" in repr(handle)
+    handle.cancel()
+    assert repr(handle).startswith("<Handle cancelled spin(1)")
+
+
+def test_debug_repr_of_a_lambda_names_its_line(loop):
+    loop.set_debug(True)
+    handle = loop.call_soon(lambda: None)
+    assert f"at {__file__}:" in repr(handle)
+
+
+def test_exception_reaches_the_handler_and_the_rest_runs(loop, loop_errors):
+    error = ZeroDivisionError("on purpose")
+    seen = []
+
+    def fail():
+        raise error
+
+    handle = loop.call_soon(fail)
+    loop.call_soon(seen.append, "rest")
+    spin(loop)
+    context = loop_errors.pop()
+    assert context["exception"] is error
+    assert context["handle"] is handle
+    assert context["message"].startswith("Exception in callback ")
+    assert "fail()" in context["message"]
+    assert "source_traceback" not in context
+    assert seen == ["rest"]
+
+
+def test_exception_in_debug_mode_tells_where_it_was_registered(loop, loop_errors):
+    loop.set_debug(True)
+    loop.call_soon(lambda: 1 / 0)
+    spin(loop)
+    [context] = loop_errors
+    loop_errors.clear()
+    assert any(frame.filename == __file__ for frame in context["source_traceback"])
+
+
+def test_call_soon_of_no_callable(loop):
+    loop.set_debug(True)
+    for method in (loop.call_soon, loop.call_soon_threadsafe):
+        with pytest.raises(TypeError, match="a callable object was expected by call_soon"):
+            method("text")
+
+
+def test_call_soon_of_a_coroutine(loop):
+    loop.set_debug(True)
+
+    async def coroutine():
+        pass
+
+    with pytest.raises(TypeError, match=r"coroutines cannot be used with call_soon\(\)"):
+        loop.call_soon(coroutine)
+    made = coroutine()
+    with pytest.raises(TypeError, match=r"coroutines cannot be used with call_soon\(\)"):
+        loop.call_soon(made)
+    made.close()
+
+
+def test_arguments_that_are_missing_or_unknown(loop):
+    for method in (loop.call_soon, loop.call_soon_threadsafe):
+        with pytest.raises(TypeError):
+            method()
+        with pytest.raises(TypeError):
+            method(int, unknown=1)
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe"])
+def test_closed_loop_takes_no_callbacks(loop_factory, method, no_leaks):
+    loop = loop_factory()
+    loop.close()
+    with pytest.raises(RuntimeError, match="^Event loop is closed$"):
+        getattr(loop, method)(int)
+
+
+def test_threadsafe_from_the_loops_own_thread_keeps_order(loop):
+    seen = []
+
+    def both():
+        for number in range(10):
+            (loop.call_soon if number % 2 else loop.call_soon_threadsafe)(seen.append, number)
+
+    loop.call_soon(both)
+    loop.call_soon(lambda: loop.call_soon(loop.stop))
+    loop.run_forever()
+    assert seen == list(range(10))
+
+
+def test_threadsafe_wakes_an_idle_loop(loop):
+    thread = threading.Timer(0.1, lambda: loop.call_soon_threadsafe(loop.stop))
+    thread.start()
+    loop.run_forever()
+    thread.join()
+
+
+def test_threadsafe_before_the_run(loop):
+    seen = []
+    thread = threading.Thread(target=lambda: loop.call_soon_threadsafe(seen.append, 1))
+    thread.start()
+    thread.join()
+    spin(loop)
+    assert seen == [1]
+
+
+def test_threadsafe_from_many_threads_loses_nothing_and_keeps_each_ones_order(loop):
+    seen = [[] for _ in range(8)]
+    loop.call_later(30, loop.stop)
+
+    def produce(mine):
+        for number in range(2000):
+            loop.call_soon_threadsafe(mine.append, number)
+
+    def finish():
+        for thread in threads:
+            thread.join()
+        loop.call_soon_threadsafe(loop.stop)
+
+    threads = [threading.Thread(target=produce, args=(mine,)) for mine in seen]
+    last = threading.Thread(target=finish)
+    for thread in [*threads, last]:
+        thread.start()
+    loop.run_forever()
+    last.join()
+    assert seen == [list(range(2000))] * 8
+
+
+def test_threadsafe_runs_in_the_callers_context(loop):
+    seen = []
+
+    def other():
+        VAR.set("other thread")
+        loop.call_soon_threadsafe(lambda: (seen.append((VAR.get(), threading.current_thread())), loop.stop()))
+
+    thread = threading.Thread(target=other)
+    loop.call_soon(thread.start)
+    loop.run_forever()
+    thread.join()
+    assert seen == [("other thread", threading.main_thread())]
+
+
+def test_threadsafe_handle_can_be_cancelled_by_the_other_thread(loop):
+    seen = []
+
+    def other():
+        loop.call_soon_threadsafe(time.sleep, 0.05)
+        loop.call_soon_threadsafe(seen.append, "never").cancel()
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=other)
+    loop.call_soon(thread.start)
+    loop.run_forever()
+    thread.join()
+    assert seen == []
+
+
+def test_threadsafe_while_the_loop_closes(loop_factory, no_leaks):
+    """It either queues or raises RuntimeError; nothing else, and nobody waits."""
+    for _ in range(20):
+        loop = loop_factory()
+        problems = []
+        started = threading.Event()
+
+        def produce(loop=loop, problems=problems, started=started):
+            try:
+                while True:
+                    loop.call_soon_threadsafe(int)
+                    started.set()
+            except RuntimeError as error:
+                if str(error) != "Event loop is closed":
+                    problems.append(error)
+            except BaseException as error:
+                problems.append(error)
+
+        thread = threading.Thread(target=produce)
+        thread.start()
+        started.wait()
+        loop.close()
+        thread.join(30)
+        assert not thread.is_alive()
+        assert problems == []
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_later", "call_at"])
+def test_debug_mode_refuses_another_thread(loop, method):
+    loop.set_debug(True)
+    arguments = (int,) if method == "call_soon" else (0, int)
+    raised = []
+
+    def other():
+        try:
+            getattr(loop, method)(*arguments)
+        except RuntimeError as error:
+            raised.append(str(error))
+
+    def start():
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+
+    loop.call_soon(start)
+    spin(loop)
+    assert raised == ["Non-thread-safe operation invoked on an event loop other than the current one"]
+
+
+def test_debug_mode_logs_slow_callbacks(loop, caplog):
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.05
+    loop.call_soon(time.sleep, 0.1)
+    with caplog.at_level(logging.WARNING, "asyncio"):
+        spin(loop)
+    [record] = [record for record in caplog.records if "took" in record.getMessage()]
+    message = record.getMessage()
+    assert message.startswith("Executing <Handle") and "sleep(0.1)" in message
+    assert message.endswith(" seconds")
+
+
+def test_debug_mode_logs_the_task_of_a_slow_step(loop, caplog):
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.05
+
+    async def slow():
+        time.sleep(0.1)
+
+    with caplog.at_level(logging.WARNING, "asyncio"):
+        loop.run_until_complete(slow())
+    assert any(
+        "Executing <Task" in record.getMessage() and "slow()" in record.getMessage() for record in caplog.records
+    )
+
+
+def test_without_debug_mode_slow_callbacks_are_not_logged(loop, caplog):
+    loop.set_debug(False)
+    loop.slow_callback_duration = 0.0
+    loop.call_soon(time.sleep, 0.01)
+    spin(loop)
+    assert caplog.records == []
+
+
+def test_set_debug_and_get_debug(loop):
+    loop.set_debug(True)
+    assert loop.get_debug() is True
+    loop.set_debug(False)
+    assert loop.get_debug() is False
+
+
+def test_callbacks_left_at_close_are_freed(loop_factory, no_leaks):
+    class Argument:
+        pass
+
+    loop = loop_factory()
+    argument = Argument()
+    seen = weakref.ref(argument)
+    loop.call_soon(lambda _: None, argument)
+    loop.call_later(100, lambda _: None, argument)
+    loop.call_soon_threadsafe(lambda _: None, argument)
+    del argument
+    loop.close()
+    gc.collect()
+    assert seen() is None
+
+
+def test_handle_outlives_its_loop(loop_factory, no_leaks):
+    loop = loop_factory()
+    handle, timer = loop.call_soon(print), loop.call_later(1, print)
+    loop.close()
+    del loop
+    gc.collect()
+    handle.cancel()
+    timer.cancel()
+    assert handle.cancelled() and timer.cancelled()
+    assert repr(handle) and repr(timer)
+
+
+async def test_busy_callbacks_do_not_starve_io(loop):
+    """A callback that registers itself for ever leaves room for sockets, timers and other threads."""
+    going = True
+
+    def again():
+        if going:
+            loop.call_soon(again)
+
+    again()
+    fired = []
+    loop.call_later(0.01, fired.append, "timer")
+    thread = threading.Thread(target=lambda: loop.call_soon_threadsafe(fired.append, "thread"))
+    thread.start()
+    await until(lambda: len(fired) == 2)
+    going = False
+    thread.join()
+
+
+def test_join_with_a_thread_that_uses_the_loop(loop):
+    """A thread may wait for the loop's thread to take its callback (run_coroutine_threadsafe)."""
+    results = []
+
+    async def answer():
+        await asyncio.sleep(0.01)
+        return 42
+
+    def other():
+        results.append(asyncio.run_coroutine_threadsafe(answer(), loop).result(30))
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    loop.run_forever()
+    until_sync(lambda: not thread.is_alive())
+    assert results == [42]

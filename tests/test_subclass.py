@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: MIT
+"""Programs derive from the loop, put attributes on it and replace its methods; and the package's own front door."""
+
+import asyncio
+import importlib.metadata
+import inspect
+import pathlib
+import subprocess
+import sys
+import time
+import warnings
+import weakref
+
+import pytest
+
+from support import run_program, turns, within
+
+
+def finish(loop):
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+
+
+def test_attributes_can_be_set(loop):
+    loop.anything = [1]
+    assert loop.anything == [1]
+    assert weakref.ref(loop)() is loop
+    loop.slow_callback_duration = 3
+    assert loop.slow_callback_duration == 3
+
+
+def test_subclass_with_its_own_init(loop_factory, no_leaks):
+    class Loop(loop_factory):
+        def __init__(self, name):
+            super().__init__()
+            self.name = name
+
+    loop = Loop("mine")
+    assert loop.name == "mine"
+    assert loop.run_until_complete(asyncio.sleep(0.001, 5)) == 5
+    finish(loop)
+
+
+def test_overridden_call_soon_is_honoured(loop_factory, no_leaks):
+    seen = []
+
+    class Loop(loop_factory):
+        def call_soon(self, callback, *args, context=None):
+            seen.append(callback)
+            return super().call_soon(callback, *args, context=context)
+
+    loop = Loop()
+    loop.run_until_complete(turns(3))
+    assert len(seen) >= 4  # the task's first step, its three turns
+    finish(loop)
+
+
+def test_overridden_time_is_honoured(loop_factory, no_leaks):
+    class Loop(loop_factory):
+        offset = 0.0
+
+        def time(self):
+            return super().time() + self.offset
+
+    loop = Loop()
+    loop.offset = 1000.0
+    timer = loop.call_later(1, int)
+    assert timer.when() > time.monotonic() + 900
+    seen = []
+    loop.call_later(500, seen.append, "soon, by the new clock")
+    loop.call_soon(lambda: setattr(loop, "offset", 2000.0))
+    loop.call_soon(lambda: loop.call_later(0.05, loop.stop))
+    loop.run_until_complete(asyncio.sleep(0.01))
+    assert seen == ["soon, by the new clock"]
+    finish(loop)
+
+
+def test_a_clock_that_stands_still(loop_factory, no_leaks):
+    """As time-travelling test helpers do it: time passes only when the program says so."""
+
+    class Loop(loop_factory):
+        now = 0.0
+
+        def time(self):
+            return self.now
+
+    loop = Loop()
+    seen = []
+    loop.call_later(10, seen.append, 10)
+    loop.call_later(20, seen.append, 20)
+
+    async def main():
+        for second in range(0, 26, 5):
+            loop.now = float(second)
+            await turns()
+            seen.append(f"at {second}")
+
+    loop.run_until_complete(main())
+    assert seen == ["at 0", "at 5", 10, "at 10", "at 15", 20, "at 20", "at 25"]
+    finish(loop)
+
+
+def test_overridden_call_exception_handler_is_honoured(loop_factory, no_leaks):
+    seen = []
+
+    class Loop(loop_factory):
+        def call_exception_handler(self, context):
+            seen.append(context["message"])
+
+    loop = Loop()
+    loop.call_soon(lambda: 1 / 0)
+    loop.run_until_complete(turns())
+    assert len(seen) == 1 and seen[0].startswith("Exception in callback ")
+    finish(loop)
+
+
+def test_overridden_default_exception_handler_is_honoured(loop_factory, no_leaks):
+    seen = []
+
+    class Loop(loop_factory):
+        def default_exception_handler(self, context):
+            seen.append(context["exception"])
+
+    loop = Loop()
+    loop.call_soon(lambda: 1 / 0)
+    loop.run_until_complete(turns())
+    assert isinstance(seen[0], ZeroDivisionError)
+    finish(loop)
+
+
+def test_overridden_create_task_and_create_future_are_honoured(loop_factory, no_leaks):
+    seen = []
+
+    class Loop(loop_factory):
+        def create_task(self, coroutine, **kwargs):
+            seen.append("task")
+            return super().create_task(coroutine, **kwargs)
+
+        def create_future(self):
+            seen.append("future")
+            return super().create_future()
+
+    loop = Loop()
+    loop.run_until_complete(asyncio.sleep(0.001))
+    assert seen[0] == "task" and "future" in seen
+    finish(loop)
+
+
+def test_overridden_call_at_is_used_by_call_later(loop_factory, no_leaks):
+    seen = []
+
+    class Loop(loop_factory):
+        def call_at(self, when, callback, *args, context=None):
+            seen.append(when)
+            return super().call_at(when, callback, *args, context=context)
+
+    loop = Loop()
+    loop.run_until_complete(asyncio.sleep(0.001))
+    assert len(seen) == 1
+    finish(loop)
+
+
+def test_methods_can_be_replaced_on_the_instance(loop):
+    seen = []
+    original = loop.call_exception_handler
+    loop.call_exception_handler = lambda context: seen.append(context["message"])
+    loop.call_soon(lambda: 1 / 0)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert seen[0].startswith("Exception in callback ")
+    loop.call_exception_handler = original
+
+
+def test_call_soon_replaced_on_the_instance(loop):
+    seen = []
+    original = loop.call_soon
+
+    def call_soon(callback, *args, context=None):
+        seen.append(callback)
+        return original(callback, *args, context=context)
+
+    loop.call_soon = call_soon
+    loop.run_until_complete(turns(2))
+    del loop.call_soon
+    assert len(seen) >= 3
+
+
+def test_connections_work_on_a_subclass(loop_factory, no_leaks):
+    class Loop(loop_factory):
+        pass
+
+    async def main():
+        async def echo(reader, writer):
+            writer.write(await reader.readline())
+            writer.close()
+
+        async with await asyncio.start_server(echo, "127.0.0.1", 0) as server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"hello\n")
+            assert await reader.read() == b"hello\n"
+            writer.close()
+            await writer.wait_closed()
+
+    loop = Loop()
+    loop.run_until_complete(within(main()))
+    finish(loop)
+
+
+# --- the package
+
+FACTORIES = {"rloop": "new_event_loop", "tokio": "new_tokio_event_loop"}
+POLICIES = {"rloop": "EventLoopPolicy", "tokio": "TokioEventLoopPolicy"}
+HAS_POLICIES = sys.version_info < (3, 16)
+
+
+@pytest.fixture
+def rloop():
+    import rloop
+
+    return rloop
+
+
+@pytest.mark.ours("our package")
+def test_new_event_loop(rloop, loop_name, loop_factory, no_leaks):
+    loop = getattr(rloop, FACTORIES[loop_name])()
+    assert type(loop) is loop_factory
+    loop.close()
+
+
+@pytest.mark.ours("our package")
+@pytest.mark.parametrize("debug", [None, True, False])
+def test_run(rloop, loop_name, loop_factory, debug, no_leaks):
+    async def main():
+        loop = asyncio.get_running_loop()
+        assert type(loop) is loop_factory
+        if debug is not None:
+            assert loop.get_debug() is debug
+        return "result"
+
+    assert rloop.run(main(), loop_factory=loop_factory, debug=debug) == "result"
+
+
+def test_run_uses_rloop_if_not_told_otherwise(rloop, no_leaks):
+    async def main():
+        return type(asyncio.get_running_loop())
+
+    assert rloop.run(main()) is rloop.RLoop
+
+
+def test_run_takes_a_coroutine(rloop, no_leaks):
+    with pytest.raises((TypeError, ValueError), match="coroutine"):
+        rloop.run(None)
+
+
+@pytest.mark.ours("our package")
+def test_policy(rloop, loop_name, loop_spec):
+    if not HAS_POLICIES:
+        assert not hasattr(rloop, POLICIES[loop_name])
+        return
+    assert (
+        run_program(
+            loop_spec,
+            f"""
+import rloop
+warnings.simplefilter("ignore", DeprecationWarning)
+asyncio.set_event_loop_policy(rloop.{POLICIES[loop_name]}())
+async def main():
+    return type(asyncio.get_running_loop()) is new_loop
+print(asyncio.run(main()))
+loop = asyncio.new_event_loop()
+print(type(loop) is new_loop)
+loop.close()
+""",
+        )
+        == "True\nTrue\n"
+    )
+
+
+def test_install_makes_rloop_the_default():
+    assert (
+        run_program(
+            "rloop:RLoop",
+            """
+import rloop
+warnings.simplefilter("ignore", DeprecationWarning)
+rloop.install()
+async def main():
+    return type(asyncio.get_running_loop()) is rloop.RLoop
+print(asyncio.run(main()))
+""",
+        )
+        == "True\n"
+    )
+
+
+def test_version(rloop):
+    assert rloop.__version__ == importlib.metadata.version("rloop")
+
+
+def test_public_names(rloop):
+    expected = {"RLoop", "TokioLoop", "new_event_loop", "new_tokio_event_loop", "run", "install", "__version__"}
+    if HAS_POLICIES:
+        expected |= {"EventLoopPolicy", "TokioEventLoopPolicy"}
+    assert expected <= set(dir(rloop))
+    assert expected - {"__version__"} <= set(rloop.__all__)
+
+
+def test_py_typed_and_stubs_are_installed(rloop):
+    folder = pathlib.Path(rloop.__file__).parent
+    names = {path.name for path in folder.iterdir()}
+    if "py.typed" not in names:  # an editable install keeps the sources elsewhere
+        folder = pathlib.Path(__file__).parents[1] / "python" / "rloop"
+        names = {path.name for path in folder.iterdir()}
+    assert "py.typed" in names
+    assert "_rloop.pyi" in names
+
+
+@pytest.mark.ours("our package")
+def test_import_is_silent_with_warnings_as_errors(loop_spec):
+    code = f"import rloop\n{loop_spec.replace(':', '.')}().close()\nprint('quiet')"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "quiet\n", "")
+
+
+@pytest.mark.ours("our package")
+def test_methods_have_signatures_and_docstrings(loop_factory):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in ("call_soon", "call_later", "call_at", "call_soon_threadsafe", "run_forever", "stop", "time"):
+            method = getattr(loop_factory, name)
+            assert inspect.signature(method)
+            assert method.__doc__
