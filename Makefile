@@ -2,22 +2,23 @@
 #
 # Each target is a script in tools/.  PYTHON=/path/to/python3 chooses the interpreter; otherwise tools/find_python does.
 
-.PHONY: help demo build test test-native test-asan conformance kqueue-check format lint bench-echo clean distclean
+.PHONY: help demo build test test-native test-asan test-new-libuv conformance kqueue-check format lint bench-echo clean distclean
 .SILENT:
 
 help:
-	echo "make demo          programs on asyncio, RLoop and TokioLoop, and a table"
-	echo "make build         build rloop into .venv/X.Y, for the newest Python found"
-	echo "make test          all tests: conformance, C tests, pytest on the oldest and the newest Python"
-	echo "make test-native   the C tests of the cores"
-	echo "make test-asan     C tests and pytest under AddressSanitizer and UBSan"
-	echo "make conformance   CPython's own asyncio tests on both loops"
-	echo "make kqueue-check  compile RLoop's core for macOS and FreeBSD"
-	echo "make format        lay out the C and the Python files"
-	echo "make lint          ruff, clang-format, clang-tidy, stubtest, -Werror"
-	echo "make bench-echo    CPU time per request of a TCP echo server on each loop"
-	echo "make clean         remove what was built"
-	echo "make distclean     and the virtual environments"
+	echo "make demo            programs on asyncio, RLoop and TokioLoop, and a table"
+	echo "make build           build rloop into .venv/X.Y, for the newest Python found"
+	echo "make test            all tests: conformance, C tests, pytest on the oldest and the newest Python"
+	echo "make test-native     the C tests of the cores"
+	echo "make test-asan       C tests and pytest under AddressSanitizer and UBSan"
+	echo "make test-new-libuv  C tests with the libuv of a newer Debian"
+	echo "make conformance     CPython's own asyncio tests on both loops"
+	echo "make kqueue-check    compile RLoop's core for macOS and FreeBSD"
+	echo "make format          lay out the C and the Python files"
+	echo "make lint            ruff, clang-format, clang-tidy, stubtest, -Werror"
+	echo "make bench-echo      CPU time per request of a TCP echo server on each loop"
+	echo "make clean           remove what was built"
+	echo "make distclean       and the virtual environments"
 	echo "PYTHON=/path/to/python3 make ... uses that interpreter alone"
 
 demo:
@@ -34,6 +35,9 @@ test-native:
 
 test-asan:
 	tools/asan
+
+test-new-libuv:
+	tools/test_new_libuv
 
 conformance:
 	tools/conformance

@@ -24,8 +24,7 @@ struct accepted {
 
 /* --- plain connections */
 
-/* In debug mode a connection that could not be set up is reported; otherwise it is dropped in silence, as in asyncio.
- * */
+/* A connection that could not be set up is reported in debug mode, otherwise dropped in silence, as in asyncio. */
 static void
 accepted_report(struct loop *loop, PyObject *protocol)
 {
@@ -96,11 +95,10 @@ accepted_start_plain(struct listener *listener, int fd, const struct sockaddr *p
         close(fd);
         return -1;
     }
-    assert(peer_len <= sizeof accepted->peer);
     accepted->listener = (struct listener *)Py_NewRef(listener);
     accepted->fd = fd;
-    memcpy(&accepted->peer, peer, peer_len);
-    accepted->peer_len = peer_len;
+    accepted->peer_len = Py_MIN(peer_len, (socklen_t)sizeof accepted->peer);
+    memcpy(&accepted->peer, peer, accepted->peer_len);
     return loop_defer(listener->loop, accepted_run, (PyObject *)accepted);
 }
 

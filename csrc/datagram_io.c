@@ -46,9 +46,8 @@ receive_address(struct datagram_transport *t, const struct sockaddr *from, sockl
         if (sender == NULL) {
             return NULL;
         }
-        assert(from_len <= sizeof t->sender_address);
-        memcpy(&t->sender_address, from, from_len);
-        t->sender_len = from_len;
+        t->sender_len = Py_MIN(from_len, (socklen_t)sizeof t->sender_address);
+        memcpy(&t->sender_address, from, t->sender_len);
         Py_XSETREF(t->sender, sender);
     }
     return Py_NewRef(t->sender);
@@ -207,7 +206,7 @@ send_stop_waiting(struct datagram_transport *t)
     if (t->wait_fd < 0) {
         return;
     }
-    /* At once, not lazily: the kernel would go on to report a number that is closed while another one of the same socket is
+    /* At once, not lazily: the kernel would go on to report a closed number while another one of the same socket is
      * open. */
     fd_registry_forget(t->loop, t->wait_fd);
     close(t->wait_fd);

@@ -304,8 +304,8 @@ datagram_traverse(PyObject *self, visitproc visit, void *arg)
     return protocol_traverse(&t->protocol, visit, arg);
 }
 
-/* Keeps the loop: what the collector finds in a cycle with us is closed by it (on_loop_close), and that needs the loop.
- * */
+/* Keeps the loop and the socket: the loop closes what the collector finds in a cycle with us (on_loop_close), which
+ * needs both. */
 static int
 datagram_clear(PyObject *self)
 {
@@ -404,8 +404,8 @@ static PyType_Spec datagram_spec = {
     .slots = datagram_slots,
 };
 
-/* Does asyncio's sendto() return at once when there is nothing to send, or does it look at the transport (here: None)?
- * */
+/* Does asyncio's sendto() return at once when there is nothing to send, or does it look at the transport, which is None
+ * here? */
 static int
 datagram_probe_empty(module_state *state)
 {

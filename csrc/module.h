@@ -143,7 +143,6 @@ typedef struct module_state {
     bool accept_takes_context; /* asyncio's _accept_connection2 takes context= (Python 3.15) */
     /* Where our own fields begin in a type that extends one of asyncio's (see handle.c). */
     Py_ssize_t handle_offset;
-    Py_ssize_t stream_transport_offset;
 #define X(name) PyObject *str_##name;
     MODULE_STRINGS(X)
 #undef X

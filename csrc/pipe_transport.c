@@ -201,9 +201,9 @@ pipe_transport_new(struct loop *loop, const struct transport_kind *kind, PyObjec
     {
         goto error;
     }
-    mode_t file_type =
-        pipe_file_type(t->fd, is_reader ? "Pipe transport is for pipes/sockets only."
-                                        : "Pipe transport is only for pipes, sockets and character devices");
+    const char *message = is_reader ? "Pipe transport is for pipes/sockets only."
+                                    : "Pipe transport is only for pipes, sockets and character devices";
+    mode_t file_type = pipe_file_type(t->fd, message);
     if (file_type == 0) {
         goto error;
     }

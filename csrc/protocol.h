@@ -14,7 +14,7 @@
 struct loop;
 
 struct protocol {
-    PyObject *object;  /* NULL before protocol_set and after protocol_clear */
+    PyObject *object; /* NULL before protocol_set and after protocol_clear */
     PyObject *context;
     /* Bound methods, looked up on first use, so that a protocol may still replace them in connection_made:
      * data_received or get_buffer or datagram_received, and buffer_updated. */

@@ -168,10 +168,8 @@ listener_accept_batch(struct listener *listener)
 }
 
 static int
-listener_on_ready(struct loop *loop, PyObject *object)
+listener_on_ready(struct loop *Py_UNUSED(loop), PyObject *object)
 {
-    assert(((struct listener *)object)->loop == loop);
-    (void)loop;
     int result = listener_accept_batch((struct listener *)object);
     if (result < 0 && !loop_must_leave()) {
         listener_report((struct listener *)object, "Exception in callback _accept_connection()");

@@ -14,7 +14,6 @@
 
 #include <unistd.h>
 
-
 /* --- the server that it came from */
 
 /* Server._attach and Server._detach take the transport from Python 3.13 on. */
@@ -156,19 +155,19 @@ PyDoc_STRVAR(stream_write_doc,
              "On a lost connection it does nothing, and logs a warning from the fifth time on.\n"
              "See asyncio.WriteTransport.write.");
 
-/* 0 when writing is allowed now. */
-static int
-stream_check_writable(const struct transport *t, const char *eof_message, const char *sendfile_message)
+/* Is writing allowed now?  If not, RuntimeError is set. */
+static bool
+stream_may_write(const struct transport *t, const char *eof_message, const char *sendfile_message)
 {
     if (t->is_eof_written) {
         PyErr_SetString(PyExc_RuntimeError, eof_message);
-        return -1;
+        return false;
     }
     if (t->empty_waiter != NULL) {
         PyErr_SetString(PyExc_RuntimeError, sendfile_message);
-        return -1;
+        return false;
     }
-    return 0;
+    return true;
 }
 
 static PyObject *
@@ -183,8 +182,7 @@ stream_write(PyObject *self, PyObject *data)
         }
         return NULL;
     }
-    if (stream_check_writable(t, "Cannot call write() after write_eof()",
-                              "unable to write; sendfile is in progress") < 0 ||
+    if (!stream_may_write(t, "Cannot call write() after write_eof()", "unable to write; sendfile is in progress") ||
         transport_write(t, data) < 0)
     {
         return NULL;
@@ -192,17 +190,16 @@ stream_write(PyObject *self, PyObject *data)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(stream_writelines_doc,
-             "writelines($self, list_of_data, /)\n--\n\n"
-             "Send an iterable of bytes-like objects, as one write.\n\n"
-             "Raises as write() does.  See asyncio.WriteTransport.writelines.");
+PyDoc_STRVAR(stream_writelines_doc, "writelines($self, list_of_data, /)\n--\n\n"
+                                    "Send an iterable of bytes-like objects, as one write.\n\n"
+                                    "Raises as write() does.  See asyncio.WriteTransport.writelines.");
 
 static PyObject *
 stream_writelines(PyObject *self, PyObject *list_of_data)
 {
     struct transport *t = transport_of(self);
-    if (stream_check_writable(t, "Cannot call writelines() after write_eof()",
-                              "unable to writelines; sendfile is in progress") < 0 ||
+    if (!stream_may_write(t, "Cannot call writelines() after write_eof()",
+                          "unable to writelines; sendfile is in progress") ||
         transport_writelines(t, list_of_data) < 0)
     {
         return NULL;
@@ -232,9 +229,8 @@ stream_write_eof(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(stream_force_close_doc,
-             "_force_close($self, exc, /)\n--\n\n"
-             "abort(), with the exception for connection_lost(); for asyncio's own code.");
+PyDoc_STRVAR(stream_force_close_doc, "_force_close($self, exc, /)\n--\n\n"
+                                     "abort(), with the exception for connection_lost(); for asyncio's own code.");
 
 static PyObject *
 stream_force_close(PyObject *self, PyObject *exception)

@@ -64,8 +64,8 @@ int
 transport_open(struct transport *t, int fd)
 {
     struct loop *loop = t->loop;
-    int result =
-        loop->core->stream_open(loop->core_loop, fd, t->kind->core_kind, &transport_core_events, t, &t->stream);
+    int result = loop->core->stream_open(loop->core_loop, fd, t->kind->core_kind, &transport_core_events, t,
+                                         &t->stream);
     if (result < 0) {
         errors_set(result);
         return -1;
@@ -218,8 +218,7 @@ void
 transport_log(struct transport *t, PyObject *level, const char *format)
 {
     PyObject *text = PyUnicode_FromString(format);
-    PyObject *result =
-        text == NULL ? NULL : PyObject_CallMethodObjArgs(t->state->logger, level, text, t->self, NULL);
+    PyObject *result = text == NULL ? NULL : PyObject_CallMethodObjArgs(t->state->logger, level, text, t->self, NULL);
     if (result == NULL) {
         PyErr_WriteUnraisable(t->self);
     }
@@ -294,10 +293,13 @@ transport_traverse(struct transport *t, visitproc visit, void *arg)
 }
 
 /* Keeps the loop: what the collector finds in a cycle with us is closed by it (on_loop_close), and that needs the
- * loop. */
+ * loop.  From here on nothing reaches a protocol. */
 void
 transport_clear(struct transport *t)
 {
+    t->is_closing = true;
+    t->is_loss_scheduled = true;
+    t->is_write_refused = true;
     Py_CLEAR(t->file);
     Py_CLEAR(t->extra);
     Py_CLEAR(t->empty_waiter);

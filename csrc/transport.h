@@ -57,7 +57,7 @@ struct transport {
     Py_buffer view; /* a buffered protocol's buffer, between on_buffer and on_read; obj is NULL otherwise */
     bool is_open;   /* to the protocol: from the beginning to connection_lost(), even when the loop has been closed */
     bool is_closing;
-    bool is_paused; /* reading, by pause_reading() */
+    bool is_paused;       /* reading, by pause_reading() */
     bool is_read_started; /* in the core */
     bool is_write_refused;
     bool is_eof_written;
@@ -65,11 +65,11 @@ struct transport {
     unsigned lost_writes; /* asyncio's count, after which writing to a lost connection is logged */
     int fd;               /* as Python knows it; kept for repr when closed */
     struct loop_owned owned;
-    PyObject *file;         /* the Python socket or pipe, or NULL */
-    PyObject *extra;        /* dict, or NULL while nobody has asked */
-    PyObject *empty_waiter; /* a future that waits for the write buffer to be empty (sendfile), or NULL */
+    PyObject *file;           /* the Python socket or pipe, or NULL */
+    PyObject *extra;          /* dict, or NULL while nobody has asked */
+    PyObject *empty_waiter;   /* a future that waits for the write buffer to be empty (sendfile), or NULL */
     PyObject *lost_exception; /* for connection_lost(), or NULL */
-    PyObject *dict;         /* attributes that somebody has set, or NULL */
+    PyObject *dict;           /* attributes that somebody has set, or NULL */
 };
 
 /* Our types are final, so that the data of the object's type is ours. */

@@ -15,10 +15,10 @@ none_or_error(int result)
 
 /* --- all */
 
-const char transport_close_doc[] = PyDoc_STR(
-    "close($self, /)\n--\n\n"
-    "Read nothing more, send what is buffered, then call the protocol's connection_lost(None).\n\n"
-    "Raises RuntimeError when the event loop is closed.  See asyncio.BaseTransport.close.");
+const char transport_close_doc[] =
+    PyDoc_STR("close($self, /)\n--\n\n"
+              "Read nothing more, send what is buffered, then call the protocol's connection_lost(None).\n\n"
+              "Raises RuntimeError when the event loop is closed.  See asyncio.BaseTransport.close.");
 
 PyObject *
 transport_method_close(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -26,9 +26,9 @@ transport_method_close(PyObject *self, PyObject *Py_UNUSED(ignored))
     return none_or_error(transport_close(transport_of(self)));
 }
 
-const char transport_is_closing_doc[] = PyDoc_STR(
-    "is_closing($self, /)\n--\n\n"
-    "Whether the transport is closing or closed.  See asyncio.BaseTransport.is_closing.");
+const char transport_is_closing_doc[] =
+    PyDoc_STR("is_closing($self, /)\n--\n\n"
+              "Whether the transport is closing or closed.  See asyncio.BaseTransport.is_closing.");
 
 PyObject *
 transport_method_is_closing(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -36,9 +36,9 @@ transport_method_is_closing(PyObject *self, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(transport_of(self)->is_closing);
 }
 
-const char transport_get_protocol_doc[] = PyDoc_STR(
-    "get_protocol($self, /)\n--\n\n"
-    "The present protocol; None once the connection is lost.  See asyncio.BaseTransport.get_protocol.");
+const char transport_get_protocol_doc[] =
+    PyDoc_STR("get_protocol($self, /)\n--\n\n"
+              "The present protocol; None once the connection is lost.  See asyncio.BaseTransport.get_protocol.");
 
 PyObject *
 transport_method_get_protocol(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -91,9 +91,9 @@ transport_method_get_extra_info(PyObject *self, PyObject *args, PyObject *kwargs
     return Py_XNewRef(value);
 }
 
-const char transport_fatal_error_doc[] = PyDoc_STR(
-    "_fatal_error($self, /, exc, message='Fatal error on transport')\n--\n\n"
-    "Report `exc` and end the connection with it, for asyncio's own code.");
+const char transport_fatal_error_doc[] =
+    PyDoc_STR("_fatal_error($self, /, exc, message='Fatal error on transport')\n--\n\n"
+              "Report `exc` and end the connection with it, for asyncio's own code.");
 
 PyObject *
 transport_method_fatal_error(PyObject *self, PyObject *args, PyObject *kwargs)
@@ -128,9 +128,9 @@ transport_get_extra(PyObject *self, void *Py_UNUSED(closure))
 
 /* --- readers */
 
-const char transport_is_reading_doc[] = PyDoc_STR(
-    "is_reading($self, /)\n--\n\n"
-    "Whether the transport is neither closing nor paused.  See asyncio.ReadTransport.is_reading.");
+const char transport_is_reading_doc[] =
+    PyDoc_STR("is_reading($self, /)\n--\n\n"
+              "Whether the transport is neither closing nor paused.  See asyncio.ReadTransport.is_reading.");
 
 PyObject *
 transport_method_is_reading(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -138,10 +138,10 @@ transport_method_is_reading(PyObject *self, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(transport_is_reading(transport_of(self)));
 }
 
-const char transport_pause_reading_doc[] = PyDoc_STR(
-    "pause_reading($self, /)\n--\n\n"
-    "Give the protocol no data until resume_reading().  Does nothing when paused or closing.\n"
-    "See asyncio.ReadTransport.pause_reading.");
+const char transport_pause_reading_doc[] =
+    PyDoc_STR("pause_reading($self, /)\n--\n\n"
+              "Give the protocol no data until resume_reading().  Does nothing when paused or closing.\n"
+              "See asyncio.ReadTransport.pause_reading.");
 
 PyObject *
 transport_method_pause_reading(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -177,10 +177,10 @@ transport_method_resume_reading(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 /* --- writers */
 
-const char transport_abort_doc[] = PyDoc_STR(
-    "abort($self, /)\n--\n\n"
-    "Close without sending what is buffered; connection_lost(None) is called in a later turn of the loop.\n\n"
-    "Raises RuntimeError when the event loop is closed.  See asyncio.WriteTransport.abort.");
+const char transport_abort_doc[] =
+    PyDoc_STR("abort($self, /)\n--\n\n"
+              "Close without sending what is buffered; connection_lost(None) is called in a later turn of the loop.\n\n"
+              "Raises RuntimeError when the event loop is closed.  See asyncio.WriteTransport.abort.");
 
 PyObject *
 transport_method_abort(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -188,9 +188,9 @@ transport_method_abort(PyObject *self, PyObject *Py_UNUSED(ignored))
     return none_or_error(transport_force_close(transport_of(self), NULL));
 }
 
-const char transport_can_write_eof_doc[] = PyDoc_STR(
-    "can_write_eof($self, /)\n--\n\n"
-    "True: write_eof() is supported.  See asyncio.WriteTransport.can_write_eof.");
+const char transport_can_write_eof_doc[] =
+    PyDoc_STR("can_write_eof($self, /)\n--\n\n"
+              "True: write_eof() is supported.  See asyncio.WriteTransport.can_write_eof.");
 
 PyObject *
 transport_method_can_write_eof(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
@@ -198,10 +198,10 @@ transport_method_can_write_eof(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ig
     Py_RETURN_TRUE;
 }
 
-const char transport_get_write_buffer_size_doc[] = PyDoc_STR(
-    "get_write_buffer_size($self, /)\n--\n\n"
-    "Bytes that have been written to the transport and are not with the kernel yet.\n"
-    "See asyncio.WriteTransport.get_write_buffer_size.");
+const char transport_get_write_buffer_size_doc[] =
+    PyDoc_STR("get_write_buffer_size($self, /)\n--\n\n"
+              "Bytes that have been written to the transport and are not with the kernel yet.\n"
+              "See asyncio.WriteTransport.get_write_buffer_size.");
 
 PyObject *
 transport_method_get_write_buffer_size(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -209,9 +209,9 @@ transport_method_get_write_buffer_size(PyObject *self, PyObject *Py_UNUSED(ignor
     return PyLong_FromSize_t(transport_unsent(transport_of(self)));
 }
 
-const char transport_get_write_buffer_limits_doc[] = PyDoc_STR(
-    "get_write_buffer_limits($self, /)\n--\n\n"
-    "The limits (low, high) of flow control, in bytes.  See asyncio.WriteTransport.get_write_buffer_limits.");
+const char transport_get_write_buffer_limits_doc[] =
+    PyDoc_STR("get_write_buffer_limits($self, /)\n--\n\n"
+              "The limits (low, high) of flow control, in bytes.  See asyncio.WriteTransport.get_write_buffer_limits.");
 
 PyObject *
 transport_method_get_write_buffer_limits(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -266,8 +266,9 @@ transport_add_type(PyObject *module, const char *name, size_t size, const PyType
      * our fields behind the base's, aligned. */
     size_t alignment = alignof(max_align_t);
     size_t data_offset = ((size_t)((PyTypeObject *)base)->tp_basicsize + alignment - 1) / alignment * alignment;
+    Py_ssize_t dict_offset = (Py_ssize_t)(data_offset + offsetof(struct transport, dict));
     PyMemberDef members[] = {
-        {"__dictoffset__", Py_T_PYSSIZET, (Py_ssize_t)(data_offset + offsetof(struct transport, dict)), Py_READONLY, NULL},
+        {"__dictoffset__", Py_T_PYSSIZET, dict_offset, Py_READONLY, NULL},
         {NULL, 0, 0, 0, NULL},
     };
     PyType_Slot all_slots[MAX_SLOTS] = {{Py_tp_members, members}};
@@ -278,7 +279,8 @@ transport_add_type(PyObject *module, const char *name, size_t size, const PyType
     PyType_Spec spec = {
         .name = name,
         .basicsize = -(int)size,
-        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_MANAGED_WEAKREF | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_MANAGED_WEAKREF |
+                 Py_TPFLAGS_DISALLOW_INSTANTIATION,
         .slots = all_slots,
     };
     PyTypeObject *type = module_add_type(module, &spec, base);

@@ -11,8 +11,8 @@
 #include <string.h>
 
 enum {
-    COPY_LIMIT = 1024,     /* up to here a copy is cheaper than one more iovec, and keeps no large object alive */
-    CHUNK_MIN = 4 * 1024,  /* chunks grow with what is pending, so that one small rest does not cost much memory */
+    COPY_LIMIT = 1024,    /* up to here a copy is cheaper than one more iovec, and keeps no large object alive */
+    CHUNK_MIN = 4 * 1024, /* chunks grow with what is pending, so that one small rest does not cost much memory */
     CHUNK_MAX = 64 * 1024,
     FIRST_CAPACITY = 8,
     KEPT_CAPACITY = 256, /* larger arrays are freed when they have been used */

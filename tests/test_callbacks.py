@@ -308,6 +308,29 @@ def test_threadsafe_from_many_threads_loses_nothing_and_keeps_each_ones_order(lo
     assert seen == [list(range(2000))] * 8
 
 
+def test_threadsafe_while_a_callback_runs_beside_a_ready_file(loop, socket_pair):
+    """The wake-up comes in a turn that has begun, and must not get lost when that turn looks at its files."""
+    left, right = socket_pair
+    stops = []
+
+    def stop(who):
+        stops.append(who)
+        loop.stop()
+
+    def wait_for_a_thread():
+        thread = threading.Thread(target=loop.call_soon_threadsafe, args=(stop, "thread"))
+        thread.start()
+        thread.join()
+
+    loop.add_reader(left, lambda: left.recv(10))
+    right.send(b"x")
+    loop.call_soon(wait_for_a_thread)
+    loop.call_later(3, stop, "timer")
+    loop.run_forever()
+    assert stops == ["thread"]
+    loop.remove_reader(left)
+
+
 def test_threadsafe_runs_in_the_callers_context(loop):
     seen = []
 

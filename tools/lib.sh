@@ -117,11 +117,19 @@ need_rloop() {
 rloop_sources='csrc python meson.build meson.options pyproject.toml'
 
 # need_build_folder FOLDER OPTION...: a meson build folder for tests, with asserts on; ninja keeps an old one up to date.
+# It would install to /site, see need_site.
 need_build_folder() {
     if [ ! -e "$1/build.ninja" ]; then
         rm -rf "$1"
-        quietly "meson-${1##*/}" meson setup -Dbuildtype=debugoptimized -Db_ndebug=false "$@" || exit 1
+        quietly "meson-${1##*/}" meson setup -Dbuildtype=debugoptimized -Db_ndebug=false \
+            -Dpython.platlibdir=/site -Dpython.purelibdir=/site "$@" || exit 1
     fi
+}
+
+# need_site FOLDER: install rloop out of a build folder of tools/native into a folder for PYTHONPATH, $site.
+need_site() {
+    site=$top/$1/root/site
+    quietly "site-${1##*/}" meson install -C "$1" --destdir "$top/$1/root" || exit 1
 }
 
 c_files() {

@@ -73,6 +73,7 @@ uvcore_loop_begin(struct core_loop *loop)
         loop->hooks->after_block(loop->owner);
         uv_timer_stop(&loop->deadline);
     }
+    atomic_store(&loop->is_woken, false);
     loop->hooks->before_first_delivery(loop->owner);
 }
 
@@ -113,7 +114,11 @@ static void
 uvcore_loop_on_check(uv_check_t *check)
 {
     struct core_loop *loop = check->data;
-    if (loop->timeout_ns == 0 || (loop->timeout_ns > 0 && uv_hrtime() >= loop->deadline_ns)) {
+    if (loop->has_begun) {
+        return;
+    }
+    bool is_over = loop->timeout_ns == 0 || (loop->timeout_ns > 0 && uv_hrtime() >= loop->deadline_ns);
+    if (is_over) {
         uvcore_begin_delivery(loop);
     }
 }
@@ -144,7 +149,7 @@ uvcore_loop_poll(struct core_loop *loop, int64_t timeout_ns)
         return loop->status;
     }
     loop->poll_number++;
-    loop->timeout_ns = timeout_ns;
+    loop->timeout_ns = atomic_load(&loop->is_woken) ? 0 : timeout_ns;
     loop->has_begun = false;
     loop->is_interrupted = false;
     if (!uvcore_list_is_empty(&loop->deferred) || uvcore_readiness_is_posted(loop)) {
@@ -160,9 +165,12 @@ uvcore_loop_poll(struct core_loop *loop, int64_t timeout_ns)
     return loop->status;
 }
 
+/* The reactor, which delivers after before_first_delivery, would swallow a wake-up that comes between the two: hence the
+ * flag, which is still up when the next poll begins. */
 static void
 uvcore_loop_wake(struct core_loop *loop)
 {
+    atomic_store(&loop->is_woken, true);
     uvcore_readiness_wake(loop);
 }
 

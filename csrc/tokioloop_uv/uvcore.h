@@ -11,6 +11,7 @@
 
 #include "core.h"
 
+#include <stdatomic.h>
 #include <uv.h>
 
 /* On Unix, libuv's array of buffers is an array of iovecs. */
@@ -66,6 +67,7 @@ struct core_loop {
     struct uvcore_node objects;  /* that are open */
     struct uvcore_node deferred; /* completions, which libuv tells once, for the next poll */
     size_t closing;              /* handles that libuv has not let go of yet */
+    atomic_bool is_woken;        /* since before_first_delivery was told last */
 
     /* The poll under way. */
     uint64_t poll_number;

@@ -68,7 +68,8 @@ child_wait(pid_t pid)
 }
 
 void
-check_run(struct check_session *session, const char *label, const struct check_test *tests, check_wrapper wrapper, void *arg)
+check_run(struct check_session *session, const char *label, const struct check_test *tests, check_wrapper wrapper,
+          void *arg)
 {
     for (const struct check_test *test = tests; test->name != NULL; test++) {
         if (session->only != NULL && strcmp(session->only, test->name) != 0) {

@@ -2,8 +2,9 @@
  *
  * check.h - the harness of the C tests: CHECK, named tests in a table, one forked child for each.
  *
- * A test is a function that returns when all is well; CHECK ends its process when not.  A crash, a hang (an alarm is set) and
- * a leak that a sanitizer finds at exit are each the failure of one test, and the others still run.  Prints TAP.
+ * A test is a function that returns when all is well; CHECK ends its process when not. A crash, a hang (an alarm is
+ * set) and a leak that a sanitizer finds at exit are each the failure of one test, and the others still run. Prints
+ * TAP.
  */
 #ifndef RLOOP_TESTS_CHECK_H
 #define RLOOP_TESTS_CHECK_H

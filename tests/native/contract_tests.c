@@ -4,8 +4,8 @@
  *
  *   contract_tests [--core NAME]... [--test NAME]
  *
- * Cores: mio, uv, and the scripted ones of scripted_core.h; all of them when none is named.  `meson test` runs each as a test
- * of its own.  Under a debugger: --core mio --test NAME, with `set follow-fork-mode child`.
+ * Cores: mio, uv, and the scripted ones of scripted_core.h; all of them when none is named. `meson test` runs each as a
+ * test of its own. Under a debugger: --core mio --test NAME, with `set follow-fork-mode child`.
  */
 #include "check.h"
 #include "fixture.h"
@@ -21,9 +21,10 @@ static const char *const all_cores[] = {
 };
 
 static const struct check_test *const tables[] = {
-    loop_tests,         watch_tests,    watch_callback_tests, watch_reuse_tests, stream_tests,
-    stream_close_tests, stream_write_tests, stream_error_tests, pipe_tests,        datagram_tests,
-    datagram_send_tests, interrupt_tests, due_tests,          fork_tests,        random_tests,
+    loop_tests,   watch_tests,        watch_callback_tests, watch_reuse_tests,
+    stream_tests, stream_close_tests, stream_write_tests,   stream_error_tests,
+    pipe_tests,   datagram_tests,     datagram_send_tests,  interrupt_tests,
+    due_tests,    fork_tests,         random_tests,
 };
 
 static void

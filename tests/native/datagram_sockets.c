@@ -34,7 +34,8 @@ address_make(enum family family, struct address *address)
     }
     else {
         local->sun_family = AF_UNIX;
-        int length = snprintf(local->sun_path, sizeof local->sun_path, "/tmp/rloop-test-%ld-%u", (long)getpid(), count++);
+        int length = snprintf(local->sun_path, sizeof local->sun_path, "/tmp/rloop-test-%ld-%u", (long)getpid(),
+                              count++);
         address->length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)length + 1);
         if (family == FAMILY_ABSTRACT) {
             /* Any bytes may follow the leading zero, and the length alone tells where they end. */

@@ -15,9 +15,9 @@ struct due_scene {
     struct stream_probe reader; /* bytes and an end of file */
     struct stream_probe reset;
     struct stream_probe writer;
-    struct stream_probe both; /* bytes and a completion */
-    struct stream_probe pipe; /* whose reader has left */
-    struct stream_probe null; /* a write to /dev/null */
+    struct stream_probe both;                  /* bytes and a completion */
+    struct stream_probe pipe;                  /* whose reader has left */
+    struct stream_probe null;                  /* a write to /dev/null */
     struct stream_probe *streams[DUE_STREAMS]; /* those above */
     struct datagram_probe receiver, sender;
     int raw[7];

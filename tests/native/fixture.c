@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The checking wrapper around the core under test, and the loop of each test; see fixture.h.  What is static here belongs to
- * the one test of its process.
+ * The checking wrapper around the core under test, and the loop of each test; see fixture.h. What is static here
+ * belongs to the one test of its process.
  */
 #include "fixture.h"
 
@@ -272,7 +272,8 @@ checked_datagram_try_send(struct core_datagram *datagram, const struct iovec *io
 }
 
 static int
-checked_datagram_send(struct core_datagram *datagram, const struct iovec *iov, const struct sockaddr *to, socklen_t to_len)
+checked_datagram_send(struct core_datagram *datagram, const struct iovec *iov, const struct sockaddr *to,
+                      socklen_t to_len)
 {
     int status;
     CALL(status = real->datagram_send(datagram, iov, to, to_len));

@@ -4,8 +4,8 @@
  * descriptors.
  *
  * The wrapper (fixture.c) has the same shape as a core and asserts, in every call of every test, the rules that need no
- * scene of their own: callbacks only inside loop_poll and never inside a downward call, hooks in order and once, nothing
- * after loop_interrupt, no fd left over at the end.  Tests call `core->...` and never the core itself.
+ * scene of their own: callbacks only inside loop_poll and never inside a downward call, hooks in order and once,
+ * nothing after loop_interrupt, no fd left over at the end. Tests call `core->...` and never the core itself.
  */
 #ifndef RLOOP_TESTS_FIXTURE_H
 #define RLOOP_TESTS_FIXTURE_H
@@ -61,7 +61,8 @@ void poll_for(int64_t duration_ns);
             poll_once(10 * MS); \
         } \
     } while (0)
-/* Of so many polls, those that ended before their time.  An idle loop has none; a few may be the price of lazy removal. */
+/* Of so many polls, those that ended before their time. An idle loop has none; a few may be the price of lazy removal.
+ * */
 unsigned count_early_polls(unsigned polls, int64_t timeout_ns);
 /* Nothing is going on: no wake-ups, but for the one or two that settle what was taken away lazily. */
 void check_is_idle(void);

@@ -2,10 +2,11 @@
  *
  * probes.h - objects that stand where transports stand: they own a core object, count and check every callback of it.
  *
- * Bytes on a stream follow a pattern of their offset and a key, so that one lost, doubled or swapped byte is seen where it
- * happens.  Each read gets a fresh buffer of malloc and each write its own bytes, freed at the earliest moment that the
- * contract allows, so that a sanitizer sees a core that holds on to them.  Every callback checks what holds always:
- * pairing of on_buffer and on_read, the limit of reads per poll, nothing after stop, end or close, one completion per write.
+ * Bytes on a stream follow a pattern of their offset and a key, so that one lost, doubled or swapped byte is seen where
+ * it happens. Each read gets a fresh buffer of malloc and each write its own bytes, freed at the earliest moment that
+ * the contract allows, so that a sanitizer sees a core that holds on to them. Every callback checks what holds always:
+ * pairing of on_buffer and on_read, the limit of reads per poll, nothing after stop, end or close, one completion per
+ * write.
  */
 #ifndef RLOOP_TESTS_PROBES_H
 #define RLOOP_TESTS_PROBES_H
@@ -37,9 +38,9 @@ size_t raw_read(struct raw_end *raw, size_t limit);
 
 struct stream_probe {
     /* Before open, if wanted. */
-    unsigned key;        /* of the pattern, in both directions */
-    size_t buffer_size;  /* what on_buffer offers; 0 declines */
-    bool is_unchecked;   /* bytes of no pattern come in */
+    unsigned key;       /* of the pattern, in both directions */
+    size_t buffer_size; /* what on_buffer offers; 0 declines */
+    bool is_unchecked;  /* bytes of no pattern come in */
     void (*in_buffer)(struct stream_probe *);
     void (*in_read)(struct stream_probe *, ssize_t result);
     void (*in_written)(struct stream_probe *, int status);
@@ -52,14 +53,14 @@ struct stream_probe {
 
     /* Reading. */
     bool is_reading;
-    unsigned buffers;   /* calls of on_buffer */
-    unsigned reads;     /* calls of on_read, -EAGAIN left out */
-    size_t received;    /* bytes */
+    unsigned buffers; /* calls of on_buffer */
+    unsigned reads;   /* calls of on_read, -EAGAIN left out */
+    size_t received;  /* bytes */
     bool has_eof;
     int read_error;
-    char *offered;      /* between on_buffer and on_read */
+    char *offered; /* between on_buffer and on_read */
     size_t offered_size;
-    unsigned poll;      /* of the numbers of polls, what the two below are about */
+    unsigned poll; /* of the numbers of polls, what the two below are about */
     unsigned reads_in_poll;
     bool is_done_in_poll;
 
@@ -97,9 +98,9 @@ struct watch_probe {
     int fd;
     unsigned interest;
     unsigned calls;
-    unsigned seen;     /* all that was ever reported */
-    unsigned poll;     /* number of the poll that the next is about */
-    unsigned in_poll;  /* what was reported in it */
+    unsigned seen;    /* all that was ever reported */
+    unsigned poll;    /* number of the poll that the next is about */
+    unsigned in_poll; /* what was reported in it */
 };
 
 void watch_open(struct watch_probe *probe, int fd);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * System calls that misbehave: what csrc/readiness_*.c calls in its second compilation, instead of the system's.  Each asks
- * the script what to do with the call, and then passes it on, whole or cut short.  See scripted_core.h.
+ * System calls that misbehave: what csrc/readiness_*.c calls in its second compilation, instead of the system's. Each
+ * asks the script what to do with the call, and then passes it on, whole or cut short. See scripted_core.h.
  */
 #define SCRIPTED_CALLS_KEEP_NAMES
 #include "scripted_calls.h"

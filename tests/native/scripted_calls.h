@@ -2,8 +2,8 @@
  *
  * scripted_calls.h - the system calls that may be made to misbehave.
  *
- * The build puts this file in front of the second compilation of csrc/readiness_*.c (-include).  The system's own headers
- * come first, so that the new names touch our sources only; the functions are in scripted_calls.c.
+ * The build puts this file in front of the second compilation of csrc/readiness_*.c (-include). The system's own
+ * headers come first, so that the new names touch our sources only; the functions are in scripted_calls.c.
  */
 #ifndef RLOOP_TESTS_SCRIPTED_CALLS_H
 #define RLOOP_TESTS_SCRIPTED_CALLS_H
@@ -21,7 +21,8 @@ ssize_t scripted_recvmsg(int fd, struct msghdr *message, int flags);
 ssize_t scripted_write(int fd, const void *buffer, size_t length);
 ssize_t scripted_writev(int fd, const struct iovec *iov, int iovcnt);
 ssize_t scripted_send(int fd, const void *buffer, size_t length, int flags);
-ssize_t scripted_sendto(int fd, const void *buffer, size_t length, int flags, const struct sockaddr *to, socklen_t to_len);
+ssize_t scripted_sendto(int fd, const void *buffer, size_t length, int flags, const struct sockaddr *to,
+                        socklen_t to_len);
 ssize_t scripted_sendmsg(int fd, const struct msghdr *message, int flags);
 
 #ifndef SCRIPTED_CALLS_KEEP_NAMES

@@ -2,8 +2,8 @@
  *
  * The scripted core's own poller and its struct core_ops; see scripted_core.h.
  *
- * The poller asks poll(2) anew in every poll, so that nothing in the kernel can be out of date.  A source that is closed is
- * freed when the poll is over, as an event of this poll may still point at it.
+ * The poller asks poll(2) anew in every poll, so that nothing in the kernel can be out of date. A source that is closed
+ * is freed when the poll is over, as an event of this poll may still point at it.
  */
 #include "scripted_names.h"
 
@@ -344,8 +344,8 @@ scripted_watch_close(struct core_watch *watch)
 }
 
 static int
-scripted_stream_open(struct core_loop *loop, int fd, enum core_stream_kind kind, const struct core_stream_events *events,
-                     void *owner, struct core_stream **stream)
+scripted_stream_open(struct core_loop *loop, int fd, enum core_stream_kind kind,
+                     const struct core_stream_events *events, void *owner, struct core_stream **stream)
 {
     is_opening_pipe_write = kind == CORE_STREAM_PIPE_WRITE;
     int status = readiness_stream_open(&poller, loop, fd, kind, events, owner, stream);

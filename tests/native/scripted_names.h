@@ -2,8 +2,8 @@
  *
  * scripted_names.h - the second compilation of csrc/readiness_*.c, for the scripted core, under names of its own.
  *
- * The cores have these objects already; without other names the linker would give the tests one of the two.  To be included
- * before readiness.h.
+ * The cores have these objects already; without other names the linker would give the tests one of the two. To be
+ * included before readiness.h.
  */
 #ifndef RLOOP_TESTS_SCRIPTED_NAMES_H
 #define RLOOP_TESTS_SCRIPTED_NAMES_H

@@ -50,7 +50,8 @@ scene_close(struct scene *scene)
 
 #define FOR_EACH_SCENE(scene, family, is_connected) \
     FOR_EACH_FAMILY(family) \
-        for (int is_connected = 0; is_connected < 2 && (scene_open(&(scene), family, is_connected), true); is_connected++)
+        for (int is_connected = 0; is_connected < 2 && (scene_open(&(scene), family, is_connected), true); \
+             is_connected++)
 
 static int
 try_send(struct scene *scene, size_t size, unsigned number)

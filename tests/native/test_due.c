@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A poll full of events, and something that takes them away before they are delivered (rules 1 and 8 of core.h): a callback
- * that closes everything, or an interrupted poll after which objects are closed, stopped or destroyed.
+ * A poll full of events, and something that takes them away before they are delivered (rules 1 and 8 of core.h): a
+ * callback that closes everything, or an interrupted poll after which objects are closed, stopped or destroyed.
  */
 #include "due_scene.h"
 #include "tests.h"
@@ -23,7 +23,8 @@ close_everything(void *owner)
     }
 }
 
-/* Each has its turn, however late its event comes in the poll; the fixture and the probes fail at any callback later on. */
+/* Each has its turn, however late its event comes in the poll; the fixture and the probes fail at any callback later
+ * on. */
 static void
 test_a_callback_closes_everything(void)
 {
@@ -136,7 +137,8 @@ test_stopped_while_due(void)
         for (int i = 0; i < DUE_STREAMS; i++) {
             before += scene.streams[i]->reads;
         }
-        POLL_UNTIL(scene.writer.writes == 1 && scene.both.writes == 1 && scene.null.writes == 1 && scene.sender.sends == 1);
+        POLL_UNTIL(scene.writer.writes == 1 && scene.both.writes == 1 && scene.null.writes == 1 &&
+                   scene.sender.sends == 1);
         check_is_idle();
         unsigned after = scene.watch.calls + scene.receiver.received;
         for (int i = 0; i < DUE_STREAMS; i++) {

@@ -2,8 +2,8 @@
  *
  * What csrc/readiness_*.c makes of system calls that fail: on the scripted cores only, which fail on command.
  *
- * Each test looks that the failures it ordered have happened; if not, the sources call something that scripted_calls.h does
- * not know.
+ * Each test looks that the failures it ordered have happened; if not, the sources call something that scripted_calls.h
+ * does not know.
  */
 #include "datagram_sockets.h"
 #include "probes.h"

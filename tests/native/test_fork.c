@@ -280,7 +280,8 @@ child_polls(struct scene *scene)
     }
 }
 
-/* Input is due before the fork, and there is room for the writes in flight: the bytes must come out once, in the parent. */
+/* Input is due before the fork, and there is room for the writes in flight: the bytes must come out once, in the
+ * parent. */
 static void
 test_child_that_polls_takes_nothing(void)
 {

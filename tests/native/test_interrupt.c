@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * loop_interrupt in every kind of callback (rule 8 of core.h).  That nothing more is delivered in the poll is checked by the
- * fixture, always; that nothing is lost is checked here.
+ * loop_interrupt in every kind of callback (rule 8 of core.h). That nothing more is delivered in the poll is checked by
+ * the fixture, always; that nothing is lost is checked here.
  */
 #include "due_scene.h"
 #include "tests.h"

@@ -58,7 +58,8 @@ static void
 test_poll_never_ends_early(void)
 {
     static const int64_t timeouts_ns[] = {
-        1, 2, 999, 1000, 50001, 500000, 999999, 1000000, 1000001, 1499999, 1500000, 2000001, 3700000, 19999999, 20000000,
+        1,       2,       999,     1000,    50001,   500000,   999999,   1000000,
+        1000001, 1499999, 1500000, 2000001, 3700000, 19999999, 20000000,
     };
     for (int round = 0; round < 5; round++) {
         for (size_t i = 0; i < sizeof timeouts_ns / sizeof timeouts_ns[0]; i++) {
@@ -165,8 +166,13 @@ test_wake_from_a_thread(void)
 static void
 test_poll_with_a_huge_timeout_waits(void)
 {
-    static const int64_t timeouts_ns[] = {INT64_C(2147483647) * MS, INT64_C(2147483648) * MS, INT64_C(4294967296) * MS,
-                                          INT64_C(4294967297) * MS, INT64_MAX / 2, INT64_MAX - 1, INT64_MAX};
+    static const int64_t timeouts_ns[] = {INT64_C(2147483647) * MS,
+                                          INT64_C(2147483648) * MS,
+                                          INT64_C(4294967296) * MS,
+                                          INT64_C(4294967297) * MS,
+                                          INT64_MAX / 2,
+                                          INT64_MAX - 1,
+                                          INT64_MAX};
     for (size_t i = 0; i < sizeof timeouts_ns / sizeof timeouts_ns[0]; i++) {
         check_note("%lld ns", (long long)timeouts_ns[i]);
         check_poll_ends_for(waker_wake, timeouts_ns[i]);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Write-only pipes (CORE_STREAM_PIPE_WRITE of core.h): the reader that leaves, and files that can't be polled.  Reading and
- * writing through pipes is part of the other stream tests.
+ * Write-only pipes (CORE_STREAM_PIPE_WRITE of core.h): the reader that leaves, and files that can't be polled. Reading
+ * and writing through pipes is part of the other stream tests.
  */
 #include "probes.h"
 #include "tests.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Random operations on several streams at once, in callbacks and outside: what arrives must be what was given, to the byte.
- * Each seed is a test run of its own; a failure names it, and RLOOP_TEST_SEED=N runs that one alone.
+ * Random operations on several streams at once, in callbacks and outside: what arrives must be what was given, to the
+ * byte. Each seed is a test run of its own; a failure names it, and RLOOP_TEST_SEED=N runs that one alone.
  */
 #include "probes.h"
 #include "random.h"

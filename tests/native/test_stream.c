@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Reading from streams (rules 1, 4 and 6 of core.h), on every channel.  Closing is in test_stream_close.c, errors are in
+ * Reading from streams (rules 1, 4 and 6 of core.h), on every channel. Closing is in test_stream_close.c, errors are in
  * test_stream_error.c.
  */
 #include "probes.h"
@@ -237,7 +237,8 @@ test_reads_per_poll_are_limited(void)
     }
 }
 
-/* The rest of a stream that had its share comes without another event from outside, and a second stream has its turn. */
+/* The rest of a stream that had its share comes without another event from outside, and a second stream has its turn.
+ * */
 static void
 test_streams_take_turns(void)
 {
@@ -254,8 +255,7 @@ test_streams_take_turns(void)
     while (probes[0].received < 10000 || probes[1].received < 10000) {
         poll_once(-1); /* would wait for ever if the rest had been forgotten */
         long long ahead = (long long)probes[0].received - (long long)probes[1].received;
-        CHECK(fixture_core.is_faulty ||
-              (ahead <= 10 * CORE_READS_PER_POLL && ahead >= -10 * CORE_READS_PER_POLL));
+        CHECK(fixture_core.is_faulty || (ahead <= 10 * CORE_READS_PER_POLL && ahead >= -10 * CORE_READS_PER_POLL));
     }
     for (int i = 0; i < 2; i++) {
         stream_close(&probes[i]);

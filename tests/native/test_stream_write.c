@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Writing to streams (rules 1 and 3 of core.h), on every channel: sizes, many buffers, backpressure, completion, half-close.
+ * Writing to streams (rules 1 and 3 of core.h), on every channel: sizes, many buffers, backpressure, completion,
+ * half-close.
  */
 #include "probes.h"
 #include "tests.h"
@@ -135,8 +136,16 @@ test_write_of_all_sizes(void)
         size_t length;
         unsigned pieces;
     } writes[] = {
-        {1, 1}, {2, 2}, {1000, 1}, {1000, 10}, {10000, MANY_PIECES}, {65536, 1}, {1 << 20, 7}, {1 << 20, MANY_PIECES},
-        {8 << 20, 1}, {8 << 20, MANY_PIECES},
+        {1, 1},
+        {2, 2},
+        {1000, 1},
+        {1000, 10},
+        {10000, MANY_PIECES},
+        {65536, 1},
+        {1 << 20, 7},
+        {1 << 20, MANY_PIECES},
+        {8 << 20, 1},
+        {8 << 20, MANY_PIECES},
     };
     int reader, writer;
     FOR_EACH_CHANNEL(channel, reader, writer) {

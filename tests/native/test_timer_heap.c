@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Unit tests of csrc/timer_heap.c: against a naive model, and in the corners.  Run alone: timer_heap_tests [--test NAME].
+ * Unit tests of csrc/timer_heap.c: against a naive model, and in the corners. Run alone: timer_heap_tests [--test
+ * NAME].
  */
 #include "check.h"
 #include "random.h"
@@ -125,7 +126,8 @@ model_first(struct timer *timers, unsigned count)
     for (unsigned i = 0; i < count; i++) {
         struct timer *timer = &timers[i];
         if (timer->is_in && (first == NULL || timer->deadline_ns < first->deadline_ns ||
-                             (timer->deadline_ns == first->deadline_ns && timer->number < first->number))) {
+                             (timer->deadline_ns == first->deadline_ns && timer->number < first->number)))
+        {
             first = timer;
         }
     }

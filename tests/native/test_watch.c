@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Watches (rule 5 of core.h): level-triggered, both directions in one, hang-ups, flags, lazy removal, closing in callbacks.
- * What happens to a number that is closed and used again is in test_watch_reuse.c.
+ * Watches (rule 5 of core.h): level-triggered, both directions in one, hang-ups, flags, lazy removal, closing in
+ * callbacks. What happens to a number that is closed and used again is in test_watch_reuse.c.
  */
 #include "probes.h"
 #include "tests.h"

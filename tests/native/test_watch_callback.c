@@ -168,15 +168,25 @@ static void
 random_step(struct random *random, struct watch_probe *probe, int peer)
 {
     switch (random_below(random, 8)) {
-    case 0: fd_drain(probe->fd); break;
-    case 1: fd_drain(peer); break;
-    case 2: fd_fill(probe->fd); break;
-    case 3: fd_fill(peer); break;
+    case 0:
+        fd_drain(probe->fd);
+        break;
+    case 1:
+        fd_drain(peer);
+        break;
+    case 2:
+        fd_fill(probe->fd);
+        break;
+    case 3:
+        fd_fill(peer);
+        break;
     case 4:
         watch_close(probe);
         watch_open(probe, probe->fd);
         break;
-    default: watch_set(probe, random_below(random, 4)); break;
+    default:
+        watch_set(probe, random_below(random, 4));
+        break;
     }
 }
 

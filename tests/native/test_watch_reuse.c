@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Watches on fd numbers that are closed, copied and used again (rules 5 and 6 of core.h).  Programs do close an fd before
- * they take the watch away, and a forked child or a dup keeps the file alive after that: nothing may spin then, and no event
- * of one file may be reported as another's.
+ * Watches on fd numbers that are closed, copied and used again (rules 5 and 6 of core.h). Programs do close an fd
+ * before they take the watch away, and a forked child or a dup keeps the file alive after that: nothing may spin then,
+ * and no event of one file may be reported as another's.
  */
 #include "probes.h"
 #include "tests.h"
@@ -200,8 +200,8 @@ test_copy_of_a_closed_fd_disturbs_nobody(void)
     fd_close_pair(fds[1], copy);
 }
 
-/* A stream opens on the number of a watched fd that went away, or the other way round: the registry above core.h takes the
- * old watch away first. */
+/* A stream opens on the number of a watched fd that went away, or the other way round: the registry above core.h takes
+ * the old watch away first. */
 static void
 test_stream_on_the_number_of_a_watch(void)
 {
