@@ -346,6 +346,9 @@ datagram_make(PyObject *self, PyObject *args, PyObject *kwargs)
         datagram_abandon(datagram_transport_of(transport));
         Py_CLEAR(transport);
     }
+    else {
+        socket_info_hold(loop->state, sock);
+    }
     return transport;
 }
 

@@ -26,6 +26,7 @@
     X(_check_thread) \
     X(_detach) \
     X(_ensure_resolved) \
+    X(_io_refs) \
     X(_process_exited) \
     X(_source_traceback) \
     X(accept) \
@@ -138,9 +139,9 @@ typedef struct module_state {
     PyObject *kwnames_loop;              /* loop */
     PyObject *kwnames_loop_name_context; /* loop, name, context */
     PyObject *kwnames_debug;             /* debug, or NULL where format_callback_source takes none */
-    bool does_server_take_transport; /* Server._attach(transport), or _attach() without an argument (Python 3.12) */
-    bool sends_empty_datagrams; /* asyncio's sendto() does not drop them (Python 3.13) */
-    bool accept_takes_context; /* asyncio's _accept_connection2 takes context= (Python 3.15) */
+    bool does_server_take_transport;     /* Server._attach(transport), or _attach() without an argument (Python 3.12) */
+    bool sends_empty_datagrams;          /* asyncio's sendto() does not drop them (Python 3.13) */
+    bool accept_takes_context;           /* asyncio's _accept_connection2 takes context= (Python 3.15) */
     /* Where our own fields begin in a type that extends one of asyncio's (see handle.c). */
     Py_ssize_t handle_offset;
 #define X(name) PyObject *str_##name;

@@ -266,3 +266,17 @@ socket_info_parse(int family, PyObject *address, struct sockaddr_storage *out, s
         return 0;
     }
 }
+
+void
+socket_info_hold(module_state *state, PyObject *sock)
+{
+    PyObject *one = PyLong_FromLong(1);
+    PyObject *users = one == NULL ? NULL : PyObject_GetAttr(sock, state->str__io_refs);
+    PyObject *more = users == NULL ? NULL : PyNumber_Add(users, one);
+    if (more == NULL || PyObject_SetAttr(sock, state->str__io_refs, more) < 0) {
+        PyErr_Clear(); /* something like a socket, but none: it has to look after itself */
+    }
+    Py_XDECREF(more);
+    Py_XDECREF(users);
+    Py_XDECREF(one);
+}

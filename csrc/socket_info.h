@@ -36,4 +36,9 @@ PyObject *socket_info_socket(module_state *state, int fd, int family, int type, 
  * is not known here; the caller leaves it to Python's own socket, whose lookup or error is then the right one. */
 int socket_info_parse(int family, PyObject *address, struct sockaddr_storage *out, socklen_t *len);
 
+/* A transport uses the Python socket's fd from now on, until it detaches it: when somebody else closes the socket, as its owner
+ * may have done after handing it over, the fd is to stay open, or the number would be another file's under the transport.
+ * The socket counts such users, as of makefile(), in _io_refs. */
+void socket_info_hold(module_state *state, PyObject *sock);
+
 #endif

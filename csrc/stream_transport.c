@@ -9,6 +9,7 @@
 #include "stream_transport.h"
 
 #include "errors.h"
+#include "socket_info.h"
 #include "stream_socket.h"
 #include "transport_methods.h"
 
@@ -136,6 +137,9 @@ stream_transport_new(struct loop *loop, const struct stream_transport_args *args
     if (stream_connect(loop, t, args) < 0) {
         owns_fd = owns_fd && !t->is_loss_scheduled; /* given up after the core had it: closed */
         goto error;
+    }
+    if (t->file != NULL) {
+        socket_info_hold(t->state, t->file);
     }
     return self;
 error:

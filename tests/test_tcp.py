@@ -366,3 +366,19 @@ async def test_each_connection_has_its_own_context(loop):
     assert [made for made, _ in seen.values()] == ["unset"] * 5
     for identity, (_, received) in seen.items():
         assert received in (str(identity), "unset")  # its own, or that of the accepting; never another's
+
+
+@pytest.mark.ours
+async def test_the_owner_closes_the_socket_that_it_handed_over(loop, listener):
+    """asyncio's transport is cut off; ours keeps the socket open until it is done with it."""
+    sock = socket.create_connection(listener.getsockname())
+    peer, _ = listener.accept()
+    with peer:
+        transport, protocol = await loop.create_connection(Recorder, sock=sock)
+        sock.close()
+        transport.write(b"still here")
+        assert peer.recv(100) == b"still here"
+        transport.close()
+        await protocol.lost
+        assert peer.recv(100) == b""
+    assert sock.fileno() == -1
