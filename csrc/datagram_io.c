@@ -89,12 +89,16 @@ datagram_on_datagram(void *owner, ssize_t result, const struct sockaddr *from, s
     }
     struct loop *loop = t->loop;
     PyObject *self = Py_NewRef(t->self);
+    int64_t start_ns = loop->is_debug ? loop_now_ns() : 0;
     if (result >= 0) {
         receive_datagram(loop, t, result, from, from_len);
     }
     else {
         errors_set((int)result);
         receive_error(loop, t, "Exception in callback DatagramTransport._read_ready()");
+    }
+    if (start_ns != 0) {
+        loop_warn_if_slow(loop, self, start_ns);
     }
     Py_DECREF(self);
 }

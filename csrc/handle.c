@@ -22,7 +22,8 @@ handle_state(PyObject *self)
 /* --- making */
 
 static int
-handle_init(PyObject *self, struct loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs, PyObject *context)
+handle_init(PyObject *self, struct loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+            PyObject *context)
 {
     struct handle *handle = handle_of(loop->state, self);
     handle->context = context == NULL ? PyContext_CopyCurrent() : Py_NewRef(context);
@@ -168,39 +169,14 @@ handle_run_plain(struct loop *loop, PyObject *self)
 static int
 handle_run_debug(struct loop *loop, PyObject *self)
 {
-    module_state *state = loop->state;
     Py_XSETREF(loop->current_handle, Py_NewRef(self));
     int64_t start_ns = loop_now_ns();
     int result = handle_run_plain(loop, self);
-    double seconds = (double)(loop_now_ns() - start_ns) * 1e-9;
     Py_CLEAR(loop->current_handle);
-    if (result < 0) {
-        return result;
+    if (result == 0) {
+        loop_warn_if_slow(loop, self, start_ns);
     }
-    PyObject *limit = PyObject_GetAttr((PyObject *)loop, state->str_slow_callback_duration);
-    double limit_seconds = limit == NULL ? -1.0 : PyFloat_AsDouble(limit);
-    Py_XDECREF(limit);
-    if (PyErr_Occurred()) {
-        goto error;
-    }
-    if (seconds >= limit_seconds) {
-        PyObject *text = PyObject_CallOneArg(state->format_handle, self);
-        PyObject *logged = text == NULL ? NULL
-                                        : PyObject_CallMethod(state->logger, "warning", "sOd",
-                                                              "Executing %s took %.3f seconds", text, seconds);
-        Py_XDECREF(text);
-        if (logged == NULL) {
-            goto error;
-        }
-        Py_DECREF(logged);
-    }
-    return 0;
-error:
-    if (loop_must_leave()) {
-        return -1;
-    }
-    PyErr_WriteUnraisable(self);
-    return 0;
+    return result;
 }
 
 int

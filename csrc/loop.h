@@ -73,7 +73,8 @@ bool loop_is_reportable(struct loop *loop);
 /* call_exception_handler({'message': message, 'exception': <the one that is set, which is cleared>, NAME: VALUE...}).  The
  * names are state->str_*; a NULL name ends the list; NULL values are left out.  An exception of the handler that must leave
  * run_forever is kept, as above. */
-void loop_report_exception(struct loop *loop, const char *message, ... /* PyObject *name, PyObject *value, ..., NULL */);
+void loop_report_exception(struct loop *loop, const char *message,
+                           ... /* PyObject *name, PyObject *value, ..., NULL */);
 /* Keep the exception that is set as the loop's failure, whatever it is, and interrupt the poll. */
 void loop_fail(struct loop *loop);
 
@@ -86,6 +87,9 @@ loop_must_leave(void)
 /* What loop_report_exception does, without keeping what the handler raised: -1 with that exception set. */
 int loop_call_exception_handler(struct loop *loop, PyObject *message, ... /* as there */);
 int loop_call_exception_handler_v(struct loop *loop, PyObject *message, va_list details);
+
+/* For debug mode: log that a handle, or a transport's protocol, ran for longer than the loop's slow_callback_duration. */
+void loop_warn_if_slow(struct loop *loop, PyObject *what, int64_t start_ns);
 
 /* --- time */
 int64_t loop_now_ns(void); /* the monotonic clock */

@@ -81,6 +81,37 @@ loop_report_exception(struct loop *loop, const char *message, ...)
     }
 }
 
+/* asyncio's "Executing ... took ... seconds": 0, or -1 with an exception. */
+static int
+report_slow(struct loop *loop, PyObject *what, double seconds)
+{
+    module_state *state = loop->state;
+    PyObject *limit = PyObject_GetAttr((PyObject *)loop, state->str_slow_callback_duration);
+    double limit_seconds = limit == NULL ? -1.0 : PyFloat_AsDouble(limit);
+    Py_XDECREF(limit);
+    if (PyErr_Occurred() || seconds < limit_seconds) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    PyObject *text = PyObject_IsInstance(what, state->Handle) == 1 ? PyObject_CallOneArg(state->format_handle, what)
+                                                                   : PyObject_Str(what);
+    PyObject *logged = NULL;
+    if (text != NULL) {
+        logged = PyObject_CallMethod(state->logger, "warning", "sOd", "Executing %s took %.3f seconds", text, seconds);
+    }
+    Py_XDECREF(text);
+    Py_XDECREF(logged);
+    return logged == NULL ? -1 : 0;
+}
+
+void
+loop_warn_if_slow(struct loop *loop, PyObject *what, int64_t start_ns)
+{
+    double seconds = (double)(loop_now_ns() - start_ns) * 1e-9;
+    if (report_slow(loop, what, seconds) < 0 && loop_is_reportable(loop)) {
+        PyErr_WriteUnraisable(what);
+    }
+}
+
 bool
 loop_is_reportable(struct loop *loop)
 {

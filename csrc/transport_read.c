@@ -130,7 +130,9 @@ static void
 transport_on_read(void *owner, ssize_t result)
 {
     struct transport *t = owner;
+    struct loop *loop = t->loop;
     PyObject *self = Py_NewRef(t->self);
+    int64_t start_ns = loop->is_debug ? loop_now_ns() : 0;
     if (result > 0) {
         read_deliver(t, result);
     }
@@ -147,6 +149,9 @@ transport_on_read(void *owner, ssize_t result)
             errors_set((int)result);
             transport_fatal_error(t, t->kind->read_error);
         }
+    }
+    if (start_ns != 0) {
+        loop_warn_if_slow(loop, self, start_ns);
     }
     Py_DECREF(self);
 }

@@ -5,6 +5,7 @@ import asyncio
 import contextvars
 import gc
 import logging
+import socket
 import threading
 import time
 import weakref
@@ -433,6 +434,22 @@ def test_debug_mode_logs_the_task_of_a_slow_step(loop, caplog):
     assert any(
         "Executing <Task" in record.getMessage() and "slow()" in record.getMessage() for record in caplog.records
     )
+
+
+async def test_debug_mode_logs_a_slow_protocol(loop, caplog):
+    class Slow(asyncio.Protocol):
+        def data_received(self, data):
+            time.sleep(0.1)
+
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.05
+    ours, theirs = socket.socketpair()
+    with theirs:
+        transport, _ = await loop.create_connection(Slow, sock=ours)
+        theirs.send(b"x")
+        await until(lambda: any("Executing" in record.getMessage() for record in caplog.records))
+        transport.abort()
+        await asyncio.sleep(0)
 
 
 def test_without_debug_mode_slow_callbacks_are_not_logged(loop, caplog):
