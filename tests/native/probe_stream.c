@@ -154,6 +154,7 @@ stream_on_read(void *owner, ssize_t result)
     }
     else {
         CHECK(probes_unpaired == probe);
+        CHECK(probe->is_reading || result == -EAGAIN);
         probes_unpaired = NULL;
     }
     probe->reads_in_poll++;

@@ -249,6 +249,29 @@ test_declined_buffer_is_offered_again(void)
     }
 }
 
+/* The buffer that was given comes back with -EAGAIN, which the probe does not count. */
+static void
+test_stop_in_on_buffer(void)
+{
+    FOR_EACH_FAMILY(family) {
+        struct scene scene;
+        scene_open(&scene, family, 100);
+        scene.probe.in_buffer = stop_in_buffer;
+        datagram_recv_start(&scene.probe);
+        raw_send(scene.raw, 10, 1, &scene.address);
+        POLL_UNTIL(scene.probe.buffers == 1);
+        check_is_idle();
+        CHECK_EQ(scene.probe.buffers, 1);
+        CHECK_EQ(scene.probe.received, 0);
+        CHECK(scene.probe.offered == NULL);
+        scene.probe.in_buffer = NULL;
+        datagram_recv_start(&scene.probe);
+        POLL_UNTIL(scene.probe.received == 1);
+        CHECK_EQ(scene.probe.last_number, 1);
+        scene_close(&scene);
+    }
+}
+
 /* --- errors and options */
 
 /* Nobody listens there any more: the error is told, and what comes afterwards still arrives. */
@@ -400,6 +423,7 @@ const struct check_test datagram_tests[] = {
     {"datagram_stop_in_on_datagram", test_stop_in_on_datagram},
     {"datagram_close_in_callbacks", test_close_in_callbacks},
     {"datagram_declined_buffer_is_offered_again", test_declined_buffer_is_offered_again},
+    {"datagram_stop_in_on_buffer", test_stop_in_on_buffer},
     {"datagram_refused_is_told_and_receiving_goes_on", test_refused_is_told_and_receiving_goes_on},
     {"datagram_reuse_address_stays_as_found", test_reuse_address_stays_as_found},
     {"datagram_sender_without_a_name", test_sender_without_a_name},

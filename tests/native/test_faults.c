@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
 static void
@@ -215,6 +216,40 @@ test_direct_write_is_refused(void)
     stream_close(&probe);
 }
 
+static volatile sig_atomic_t sigpipes;
+
+static void
+count_sigpipe(int number)
+{
+    (void)number;
+    sigpipes++;
+}
+
+/* A program may have set SIGPIPE back to its default, as command-line tools do, and a socket of ours does not end it.  Not a
+ * rule of core.h: libuv leaves SIGPIPE to the process, and Python's processes ignore it. */
+static void
+test_socket_raises_no_sigpipe(void)
+{
+    struct sigaction action = {.sa_handler = count_sigpipe};
+    CHECK_EQ(sigaction(SIGPIPE, &action, NULL), 0);
+    for (int is_unix = 0; is_unix < 2; is_unix++) {
+        int fds[2];
+        struct stream_probe probe = {.buffer_size = 1000};
+        (is_unix ? unix_pair : tcp_pair)(fds);
+        stream_open(&probe, fds[0], CORE_STREAM_SOCKET);
+        is_unix ? (void)close(fds[1]) : tcp_reset(fds[1]);
+        for (unsigned i = 1; i <= 3; i++) {
+            CHECK(stream_try_write(&probe, 10, 2) < 0);
+            if (stream_write(&probe, 10, 2) == 0) {
+                POLL_UNTIL(!probe.is_writing);
+                CHECK(probe.write_status < 0);
+            }
+        }
+        stream_close(&probe);
+    }
+    CHECK_EQ(sigpipes, 0);
+}
+
 /* --- datagrams */
 
 static void
@@ -289,6 +324,7 @@ const struct check_test fault_tests[] = {
     {"fault_write_error", test_write_error},
     {"fault_write_is_interrupted_and_refused", test_write_is_interrupted_and_refused},
     {"fault_direct_write_is_refused", test_direct_write_is_refused},
+    {"fault_socket_raises_no_sigpipe", test_socket_raises_no_sigpipe},
     {"fault_datagram_receive_error", test_datagram_receive_error},
     {"fault_datagram_send_error", test_datagram_send_error},
     {NULL, NULL},

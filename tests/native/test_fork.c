@@ -274,10 +274,40 @@ test_child_forks(void)
 static void
 child_polls(struct scene *scene)
 {
-    (void)scene;
     for (int i = 0; i < 10; i++) {
         poll_once(1 * MS);
     }
+    CHECK_EQ(scene->watch.calls + scene->reader.buffers + scene->receiver.buffers, 0);
+    CHECK_EQ(scene->writer.writes + scene->sender.sends, 0);
+}
+
+/* Who asks again in the child gets an answer there, as with any file that two processes share. */
+static void
+child_asks_anew(struct scene *scene)
+{
+    child_polls(scene);
+    watch_set(&scene->watch, 0);
+    watch_set(&scene->watch, CORE_READABLE);
+    stream_read_stop(&scene->reader);
+    stream_read_start(&scene->reader);
+    datagram_recv_stop(&scene->receiver);
+    datagram_recv_start(&scene->receiver);
+    POLL_UNTIL(scene->watch.calls > 0);
+    POLL_UNTIL(scene->reader.received == 700);
+    POLL_UNTIL(scene->receiver.received == 1);
+}
+
+static void
+test_child_that_asks_anew_is_answered(void)
+{
+    struct scene scene;
+    scene_open(&scene);
+    fd_put_byte(scene.watch_raw.fd);
+    CHECK_EQ(raw_write(&scene.reader_raw, 700), 700);
+    raw_send(scene.receiver_raw.fd, 30, 55, NULL);
+    run_child(child_asks_anew, &scene);
+    scene_close(&scene);
+    scene_close_raw(&scene);
 }
 
 /* Input is due before the fork, and there is room for the writes in flight: the bytes must come out once, in the
@@ -287,6 +317,7 @@ test_child_that_polls_takes_nothing(void)
 {
     struct scene scene;
     scene_open(&scene);
+    fd_put_byte(scene.watch_raw.fd);
     CHECK_EQ(raw_write(&scene.reader_raw, 700), 700);
     raw_send(scene.receiver_raw.fd, 30, 55, NULL);
     while (raw_read(&scene.writer_raw, 1 << 20) > 0) {
@@ -295,6 +326,7 @@ test_child_that_polls_takes_nothing(void)
         CHECK_EQ(raw_receive(scene.sender_raw.fd), i);
     }
     run_child(child_polls, &scene);
+    POLL_UNTIL(scene.watch.calls > 0);
     POLL_UNTIL(scene.reader.received == 700);
     POLL_UNTIL(scene.receiver.received == 1);
     CHECK_EQ(scene.receiver.last_number, 55);
@@ -320,5 +352,6 @@ const struct check_test fork_tests[] = {
     {"fork_child_works", test_child_works},
     {"fork_child_forks", test_child_forks},
     {"fork_child_that_polls_takes_nothing", test_child_that_polls_takes_nothing},
+    {"fork_child_that_asks_anew_is_answered", test_child_that_asks_anew_is_answered},
     {NULL, NULL},
 };

@@ -335,7 +335,7 @@ test_decline_and_stop(void)
     }
 }
 
-/* A buffer that was given comes back once, with bytes or with -EAGAIN. */
+/* The buffer that was given comes back with -EAGAIN, which the probe does not count. */
 static void
 test_stop_in_on_buffer(void)
 {
@@ -349,6 +349,7 @@ test_stop_in_on_buffer(void)
         POLL_UNTIL(probe.buffers == 1);
         check_is_idle();
         CHECK_EQ(probe.buffers, 1);
+        CHECK_EQ(probe.reads, 0);
         probe.in_buffer = NULL;
         stream_read_start(&probe);
         POLL_UNTIL(probe.received == 300);

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * Streams whose peer resets or goes away (rules 4 and 6 of core.h): reading, writing, both, paused; and no SIGPIPE.
+ * Streams whose peer resets or goes away (rules 4 and 6 of core.h): reading, writing, both, paused.
  */
 #include "probes.h"
 #include "tests.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <unistd.h>
 
 /* The errors by which a socket says that its peer is gone; which of them depends on the system and the moment. */
@@ -219,39 +218,6 @@ test_bytes_before_the_end_are_read_after_a_write_error(void)
     stream_close(&probe);
 }
 
-static volatile sig_atomic_t sigpipes;
-
-static void
-count_sigpipe(int number)
-{
-    (void)number;
-    sigpipes++;
-}
-
-/* A program may have set SIGPIPE back to its default, as command-line tools do: a socket must not end it. */
-static void
-test_socket_raises_no_sigpipe(void)
-{
-    struct sigaction action = {.sa_handler = count_sigpipe};
-    CHECK_EQ(sigaction(SIGPIPE, &action, NULL), 0);
-    for (int is_unix = 0; is_unix < 2; is_unix++) {
-        int fds[2];
-        struct stream_probe probe = {.buffer_size = 1000};
-        (is_unix ? unix_pair : tcp_pair)(fds);
-        stream_open(&probe, fds[0], CORE_STREAM_SOCKET);
-        is_unix ? (void)close(fds[1]) : tcp_reset(fds[1]);
-        for (unsigned i = 1; i <= 3; i++) {
-            CHECK(stream_try_write(&probe, 10, 2) < 0);
-            if (stream_write(&probe, 10, 2) == 0) {
-                POLL_UNTIL(!probe.is_writing);
-                CHECK(probe.write_status < 0);
-            }
-        }
-        stream_close(&probe);
-    }
-    CHECK_EQ(sigpipes, 0);
-}
-
 const struct check_test stream_error_tests[] = {
     {"error_reset_while_reading", test_reset_while_reading},
     {"error_reset_while_paused", test_reset_while_paused},
@@ -261,6 +227,5 @@ const struct check_test stream_error_tests[] = {
     {"error_reset_with_a_write_in_flight", test_reset_with_a_write_in_flight},
     {"error_close_in_on_written_on_error", test_close_in_on_written_on_error},
     {"error_bytes_before_the_end_are_read_after_a_write_error", test_bytes_before_the_end_are_read_after_a_write_error},
-    {"error_socket_raises_no_sigpipe", test_socket_raises_no_sigpipe},
     {NULL, NULL},
 };

@@ -7,6 +7,7 @@
 #include "probes.h"
 #include "tests.h"
 
+#include <errno.h>
 #include <unistd.h>
 
 /* How the watch ends, as far as the core hears of it, and what has been polled before. */
@@ -83,6 +84,34 @@ test_number_used_again_by_the_same_file(void)
     }
 }
 
+/* The same with a new watch: the registration could not be taken out, as its fd was closed already. */
+static void
+test_number_used_again_by_the_same_file_and_a_new_watch(void)
+{
+    for (int i = 0; i < ENDINGS; i++) {
+        int fds[2];
+        struct watch_probe first = {0};
+        struct watch_probe second = {0};
+        check_note("ending %d", i);
+        pipe_pair(fds);
+        int copy = dup(fds[0]);
+        watch_and_close_fd(&first, fds[0], &endings[i]);
+        watch_close(&first);
+        fd_move(copy, fds[0]);
+        watch_open(&second, fds[0]);
+        watch_set(&second, CORE_READABLE);
+        CHECK_EQ(watch_poll(&second), 0);
+        fd_put_byte(fds[1]);
+        CHECK_EQ(watch_poll(&second), CORE_READABLE);
+        CHECK_EQ(watch_poll(&second), CORE_READABLE);
+        watch_set(&second, 0);
+        check_is_idle();
+        watch_close(&second);
+        check_is_idle();
+        fd_close_pair(fds[0], fds[1]);
+    }
+}
+
 /* The old file lives on in a copy and has an event, the new one has none. */
 static void
 test_old_file_is_not_taken_for_the_new(void)
@@ -139,6 +168,32 @@ test_old_file_is_not_taken_for_the_new_watch(void)
         fd_close_pair(old[0], old[1]);
         fd_close_pair(new[1], copy);
     }
+}
+
+/* A watch_set that fails leaves no interest: a file that has the number later on is not watched. */
+static void
+test_failed_set_leaves_no_interest(void)
+{
+    int old[2];
+    int new[2];
+    struct watch_probe probe = {0};
+    unix_pair(old);
+    pipe_pair(new);
+    watch_open(&probe, old[0]);
+    watch_set(&probe, CORE_READABLE);
+    CHECK_EQ(watch_poll(&probe), 0);
+    CHECK_EQ(close(old[0]), 0);
+    CHECK_EQ(core->watch_set(probe.watch, CORE_READABLE | CORE_WRITABLE), -EBADF);
+    probe.interest = 0;
+    fd_move(new[0], old[0]);
+    fd_put_byte(new[1]);
+    check_is_idle();
+    CHECK_EQ(probe.calls, 0);
+    watch_set(&probe, CORE_READABLE);
+    CHECK_EQ(watch_poll(&probe), CORE_READABLE);
+    watch_close(&probe);
+    fd_close_pair(old[0], old[1]);
+    CHECK_EQ(close(new[1]), 0);
 }
 
 /* Nobody asks for the copy's events, and epoll gives them all the same. */
@@ -267,8 +322,11 @@ test_watch_on_the_number_of_a_stream(void)
 const struct check_test watch_reuse_tests[] = {
     {"reuse_number_used_again", test_number_used_again},
     {"reuse_number_used_again_by_the_same_file", test_number_used_again_by_the_same_file},
+    {"reuse_number_used_again_by_the_same_file_and_a_new_watch",
+     test_number_used_again_by_the_same_file_and_a_new_watch},
     {"reuse_old_file_is_not_taken_for_the_new", test_old_file_is_not_taken_for_the_new},
     {"reuse_old_file_is_not_taken_for_the_new_watch", test_old_file_is_not_taken_for_the_new_watch},
+    {"reuse_failed_set_leaves_no_interest", test_failed_set_leaves_no_interest},
     {"reuse_copy_of_a_closed_fd_costs_nothing", test_copy_of_a_closed_fd_costs_nothing},
     {"reuse_copy_of_a_closed_fd_disturbs_nobody", test_copy_of_a_closed_fd_disturbs_nobody},
     {"reuse_stream_on_the_number_of_a_watch", test_stream_on_the_number_of_a_watch},
