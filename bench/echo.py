@@ -3,8 +3,9 @@
 
     python bench/echo.py [--connections 50] [--size 1024] [--rounds 5] [--seconds 2]
 
-The server runs on one core, the load client (C, epoll) on another.  A round runs every loop once, in turn; the table shows
-medians over the rounds, and each loop's ratio to uvloop of the same round (rates: higher is better; CPU: lower is better).
+The server runs on one core, the load client (C, epoll) on another.  A round runs every loop once, in turn; the table
+shows medians over the rounds, and each loop's ratio to uvloop of the same round (rates: higher is better; CPU: lower is
+better).
 """
 
 import argparse

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A TCP echo server by asyncio.Protocol: `python echo_server.py MODULE:LOOP` prints its port and runs until it is killed."""
+"""A TCP echo server by asyncio.Protocol: `echo_server.py MODULE:LOOP` prints its port and runs until it is killed."""
 
 import asyncio
 import importlib

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The demo: real asyncio programs on asyncio, RLoop and TokioLoop side by side (`make demo`, or `python -m demo` here)."""
+"""The demo: asyncio programs on asyncio, RLoop and TokioLoop side by side (`make demo`, or `python -m demo` here)."""

@@ -3,8 +3,8 @@
 
     python -m demo [--programs NAME,...] [--loops NAME,...]
 
-The programs' servers and clients share one loop and one process, so CPU per unit of work counts both sides.  Every answer is
-checked byte for byte; a wrong one ends the program with an error, and the demo with exit code 1.
+The programs' servers and clients share one loop and one process, so CPU per unit of work counts both sides.  Every
+answer is checked byte for byte; a wrong one ends the program with an error, and the demo with exit code 1.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The demo's programs, and how one of them is run: `python -m demo.programs NAME MODULE:LOOP` prints a line of JSON.
 
-A program is a module with a coroutine function run() that does its work, checks every answer, and returns how many units of
-work it did.  title says what it does, unit what is counted.
+A program is a module with a coroutine function run() that does its work, checks every answer, and returns how many
+units of work it did.  title says what it does, unit what is counted.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Two fast event loops for asyncio.
 
-``RLoop`` runs on rloop's own reactor (epoll, kqueue), ``TokioLoop`` on libuv.  Both have the interface, the semantics and the
-errors of ``asyncio.SelectorEventLoop``::
+``RLoop`` runs on rloop's own reactor (epoll, kqueue), ``TokioLoop`` on libuv.  Both have the interface, the semantics
+and the errors of ``asyncio.SelectorEventLoop``::
 
     rloop.run(main())
     asyncio.Runner(loop_factory=rloop.TokioLoop)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The two loops: the C half, asyncio's own cold half, and what lies between.
 
-asyncio asks loop authors to inherit from ``BaseEventLoop`` and to fill its hooks (asyncio: Extending).  The C half answers the
-hot ones; here are the cold ones.  Where the stdlib's Unix loop has a method that fits us as it stands, it is borrowed.
+asyncio asks loop authors to inherit from ``BaseEventLoop`` and to fill its hooks (asyncio: Extending).  The C half
+answers the hot ones; here are the cold ones.  Where the stdlib's Unix loop has a method that fits us as it stands, it
+is borrowed.
 """
 
 import os
@@ -53,9 +54,7 @@ class _Loop(SignalMixin, ProcessMixin, LoopBase, BaseEventLoop):
         old_hooks = sys.get_asyncgen_hooks()
         try:
             self._thread_id = threading.get_ident()
-            sys.set_asyncgen_hooks(
-                firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
-            )
+            sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
             events._set_running_loop(self)
             self._watch_wakeup_fd()
             self._run_turns()

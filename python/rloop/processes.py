@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Subprocesses: asyncio's transport for them, on our pipes; their end is seen by a file descriptor of the process.
 
-That is a pidfd on Linux and a kqueue with EVFILT_PROC on macOS and BSD (pidfd_open(2), kqueue(2)), so neither SIGCHLD nor a
-thread is needed, and it works in every thread's loop.
+That is a pidfd on Linux and a kqueue with EVFILT_PROC on macOS and BSD (pidfd_open(2), kqueue(2)), so neither SIGCHLD
+nor a thread is needed, and it works in every thread's loop.
 """
 
 import os

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Signal handlers, and waking the loop when a signal comes.
 
-Python's C signal handler writes each signal's number to one file descriptor of the process (signal.set_wakeup_fd).  Ours is
-a socket pair that the loop reads.  It is set while the loop runs in the main thread, so that Ctrl-C ends a wait, and as
-long as the loop has handlers.  Whoever had set it before gets the numbers too, and gets it back.
+Python's C signal handler writes each signal's number to one file descriptor of the process (signal.set_wakeup_fd).
+Ours is a socket pair that the loop reads.  It is set while the loop runs in the main thread, so that Ctrl-C ends a
+wait, and as long as the loop has handlers.  Whoever had set it before gets the numbers too, and gets it back.
 """
 
 import asyncio
@@ -30,10 +30,10 @@ class SignalMixin:
         self._previous_wakeup_fd = -1
 
     def add_signal_handler(self, sig, callback, *args):
-        """Call callback(*args) in the loop whenever the process gets the signal (asyncio: Event Loop, add_signal_handler).
+        """Call callback(*args) in the loop whenever the process gets the signal (asyncio: add_signal_handler).
 
-        TypeError for a coroutine (function) or a signal that is no int, ValueError for one that doesn't exist, RuntimeError for
-        one that can't be caught and in any thread but the main one.
+        TypeError for a coroutine (function) or a signal that is no int, ValueError for one that doesn't exist,
+        RuntimeError for one that can't be caught and in any thread but the main one.
         """
         if asyncio.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
             raise TypeError("coroutines cannot be used with add_signal_handler()")
