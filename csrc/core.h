@@ -71,8 +71,8 @@ struct core_hooks {
 typedef void (*core_watch_cb)(void *owner, unsigned ready);
 
 enum core_stream_kind {
-    CORE_STREAM_SOCKET,     /* a connected TCP or AF_UNIX stream socket */
-    CORE_STREAM_PIPE_READ,  /* the read end of a pipe, a FIFO, a character device, or a socket used as such */
+    CORE_STREAM_SOCKET,    /* a connected TCP or AF_UNIX stream socket */
+    CORE_STREAM_PIPE_READ, /* the read end of a pipe, a FIFO, a character device, or a socket used as such */
     /* The write end of one of these.  It has nothing to read: read_start on it watches for the reader to leave, and reports
      * that as on_read(0) without on_buffer.  On an fd that cannot be polled (a file such as /dev/null) writes go out
      * directly and the reader never leaves. */
@@ -117,8 +117,8 @@ struct core_ops {
     void (*watch_close)(struct core_watch *watch);
 
     /* --- stream; the fd is non-blocking already */
-    int (*stream_open)(struct core_loop *loop, int fd, enum core_stream_kind kind, const struct core_stream_events *events,
-                       void *owner, struct core_stream **stream);
+    int (*stream_open)(struct core_loop *loop, int fd, enum core_stream_kind kind,
+                       const struct core_stream_events *events, void *owner, struct core_stream **stream);
     /* Starting what is started and stopping what is stopped are allowed and do nothing. */
     int (*stream_read_start)(struct core_stream *stream);
     void (*stream_read_stop)(struct core_stream *stream);
@@ -141,7 +141,8 @@ struct core_ops {
     int (*datagram_try_send)(struct core_datagram *datagram, const struct iovec *iov, const struct sockaddr *to,
                              socklen_t to_len);
     /* Send one datagram when the kernel takes it; `iov` and `to` stay valid until on_sent. */
-    int (*datagram_send)(struct core_datagram *datagram, const struct iovec *iov, const struct sockaddr *to, socklen_t to_len);
+    int (*datagram_send)(struct core_datagram *datagram, const struct iovec *iov, const struct sockaddr *to,
+                         socklen_t to_len);
     void (*datagram_close)(struct core_datagram *datagram);
 };
 

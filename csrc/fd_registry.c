@@ -20,7 +20,7 @@ struct fd_watch {
     struct loop *loop;
     struct core_watch *core_watch;
     struct fd_side sides[2]; /* reading, writing */
-    PyObject *fileobj;       /* what the user named the fd by, when not by its number: found again after it was closed */
+    PyObject *fileobj; /* what the user named the fd by, when not by its number: found again after it was closed */
     bool is_delivering;
     bool is_dropped; /* while delivering: free it afterwards */
 };
@@ -390,7 +390,8 @@ user_watch(struct loop *loop, int fd, unsigned direction, PyObject *const *args,
 }
 
 static PyObject *
-user_add(PyObject *self, const char *method, unsigned direction, PyObject *const *args, Py_ssize_t nargs, bool is_private)
+user_add(PyObject *self, const char *method, unsigned direction, PyObject *const *args, Py_ssize_t nargs,
+         bool is_private)
 {
     struct loop *loop = (struct loop *)self;
     if (nargs < 2) {
@@ -487,8 +488,9 @@ PyMethodDef fd_registry_methods[] = {
                "RuntimeError if a transport uses fd, ValueError if it names no file, OSError if it can't be polled\n"
                "(asyncio: Event Loop, add_reader).")},
     {"add_writer", FASTCALL(loop_method_add_writer),
-     PyDoc_STR("add_writer($self, fd, callback, /, *args)\n--\n\n"
-               "Call callback(*args) whenever fd is writable; errors as add_reader (asyncio: Event Loop, add_writer).")},
+     PyDoc_STR(
+         "add_writer($self, fd, callback, /, *args)\n--\n\n"
+         "Call callback(*args) whenever fd is writable; errors as add_reader (asyncio: Event Loop, add_writer).")},
     {"remove_reader", loop_method_remove_reader, METH_O,
      PyDoc_STR("remove_reader($self, fd, /)\n--\n\nStop watching for readability; True if it was watched.")},
     {"remove_writer", loop_method_remove_writer, METH_O,

@@ -13,8 +13,8 @@ enum { HANDLE_INLINE_ARGS = 3 };
 
 /* Our fields, behind those of asyncio's class (handle.c says how). */
 struct handle {
-    struct loop *loop;          /* strong; NULL once cleared */
-    PyObject *callback;         /* NULL once cancelled */
+    struct loop *loop;  /* strong; NULL once cleared */
+    PyObject *callback; /* NULL once cancelled */
     PyObject *context;
     PyObject *source_traceback; /* in debug mode, else NULL */
     PyObject *repr;             /* what a handle cancelled in debug mode looked like, else NULL */
@@ -46,8 +46,8 @@ timer_handle_of(module_state *state, PyObject *object)
 
 /* A new Handle; `context` NULL means a copy of the current one; all is borrowed.  In debug mode it records the stack. */
 PyObject *handle_new(struct loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs, PyObject *context);
-PyObject *timer_handle_new(struct loop *loop, PyObject *when, int64_t when_ns, PyObject *callback, PyObject *const *args,
-                           Py_ssize_t nargs, PyObject *context);
+PyObject *timer_handle_new(struct loop *loop, PyObject *when, int64_t when_ns, PyObject *callback,
+                           PyObject *const *args, Py_ssize_t nargs, PyObject *context);
 
 /* Call it in its context (this is a ready_run and an fd_ready).  An exception goes to the loop's exception handler, except KeyboardInterrupt and SystemExit:
  * then -1 with the exception set.  A cancelled handle does nothing. */

@@ -18,8 +18,8 @@ struct core_loop;
 struct inbox {
     pthread_mutex_t lock;
     struct ready_queue queue;
-    atomic_bool is_woken; /* written under the lock */
-    const struct core_ops *core;  /* NULL once closed: nobody to wake */
+    atomic_bool is_woken;        /* written under the lock */
+    const struct core_ops *core; /* NULL once closed: nobody to wake */
     struct core_loop *core_loop;
 };
 

@@ -450,8 +450,9 @@ static PyMethodDef loop_methods[] = {
      PyDoc_STR("call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n"
                "Like call_soon, from any thread (asyncio: Event Loop, call_soon_threadsafe).")},
     {"call_later", FASTCALL(loop_method_call_later),
-     PyDoc_STR("call_later($self, delay, callback, *args, context=None)\n--\n\n"
-               "Call callback(*args) after delay seconds; returns an asyncio.TimerHandle (asyncio: Event Loop, call_later).")},
+     PyDoc_STR(
+         "call_later($self, delay, callback, *args, context=None)\n--\n\n"
+         "Call callback(*args) after delay seconds; returns an asyncio.TimerHandle (asyncio: Event Loop, call_later).")},
     {"call_at", FASTCALL(loop_method_call_at),
      PyDoc_STR("call_at($self, when, callback, *args, context=None)\n--\n\n"
                "Call callback(*args) at a time of loop.time(), in seconds (asyncio: Event Loop, call_at).")},
@@ -522,8 +523,8 @@ loop_setup_types(PyObject *module, module_state *state)
         return -1;
     }
     PyMethodDef *const rooms[] = {
-        fd_registry_methods,       stream_transport_loop_methods,   pipe_transport_loop_methods,
-        server_loop_methods,       datagram_transport_loop_methods, sock_ops_loop_methods,
+        fd_registry_methods, stream_transport_loop_methods,   pipe_transport_loop_methods,
+        server_loop_methods, datagram_transport_loop_methods, sock_ops_loop_methods,
     };
     for (size_t i = 0; i < sizeof rooms / sizeof rooms[0]; i++) {
         if (module_add_methods(state->LoopBase_type, rooms[i]) < 0) {

@@ -14,7 +14,8 @@ loop_method_create_future(PyObject *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     PyObject *args[] = {NULL, self};
-    PyObject *future = PyObject_Vectorcall(future_type, args + 1, 0 | PY_VECTORCALL_ARGUMENTS_OFFSET, state->kwnames_loop);
+    PyObject *future = PyObject_Vectorcall(future_type, args + 1, 0 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                           state->kwnames_loop);
     Py_DECREF(future_type);
     return future;
 }
@@ -73,8 +74,8 @@ loop_method_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     }
     PyObject *call[] = {NULL, args[0], self, name, context};
-    PyObject *task =
-        PyObject_Vectorcall(task_type, call + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, state->kwnames_loop_name_context);
+    PyObject *task = PyObject_Vectorcall(task_type, call + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                         state->kwnames_loop_name_context);
     Py_DECREF(task_type);
     return task;
 }

@@ -33,8 +33,8 @@ module_exec(PyObject *module)
     MODULE_IMPORTS(X)
 #undef X
     if ((state->kwnames_loop = Py_BuildValue("(O)", state->str_loop)) == NULL ||
-        (state->kwnames_loop_name_context =
-             Py_BuildValue("(OOO)", state->str_loop, state->str_name, state->str_context)) == NULL)
+        (state->kwnames_loop_name_context = Py_BuildValue("(OOO)", state->str_loop, state->str_name,
+                                                          state->str_context)) == NULL)
     {
         return -1;
     }

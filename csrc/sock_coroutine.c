@@ -177,8 +177,7 @@ operation_finalize(PyObject *self)
     }
     PyObject *exception = PyErr_GetRaisedException();
     PyObject *qualname = operation_get_qualname(self, NULL);
-    if (qualname == NULL ||
-        PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine '%U' was never awaited", qualname) < 0)
+    if (qualname == NULL || PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine '%U' was never awaited", qualname) < 0)
     {
         PyErr_WriteUnraisable(self);
     }

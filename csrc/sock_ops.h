@@ -45,16 +45,16 @@ struct sock_operation {
     const struct sock_call *call;
     PyObject *sock;
     PyObject *args[SOCK_MAX_PARAMETERS - 1];
-    PyObject *inner;  /* the iterator it waits in: the future's, or what `prepare` gave */
-    PyObject *future; /* the watch completes it; NULL before the first attempt that would block */
-    Py_buffer buffer; /* what is being sent (obj is NULL when none is held) ... */
+    PyObject *inner;     /* the iterator it waits in: the future's, or what `prepare` gave */
+    PyObject *future;    /* the watch completes it; NULL before the first attempt that would block */
+    Py_buffer buffer;    /* what is being sent (obj is NULL when none is held) ... */
     Py_ssize_t position; /* ... and how much of it the kernel has */
-    int fd;           /* the number that is watched */
-    int family;       /* of a direct socket with addresses */
+    int fd;              /* the number that is watched */
+    int family;          /* of a direct socket with addresses */
     enum sock_stage stage;
     bool is_running;
     bool is_preparing; /* `inner` is what `prepare` gave */
-    bool is_direct;   /* a plain socket.socket: system calls are made here, else its methods are called */
+    bool is_direct;    /* a plain socket.socket: system calls are made here, else its methods are called */
 };
 
 /* --- sock_coroutine.c: a new operation without socket and arguments */

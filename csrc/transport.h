@@ -20,7 +20,7 @@
 
 struct transport;
 
-/* The functions hold no reference for their caller; an exception they are given is the one that is set. */
+/* Whoever calls these functions holds the transport; on_receive_error takes the exception that is set. */
 struct transport_kind {
     enum core_stream_kind core_kind;
     bool has_buffered_protocols;

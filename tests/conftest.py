@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Fixtures: every test runs on asyncio's own loop, the oracle, and on both of ours.
 
-An `async def` test runs on the `loop` fixture within a time limit.  `loop` fails a test that leaves behind what it should
-not: an unexpected call of the exception handler, a file descriptor, a thread.  RLOOP_TEST_LOOPS (a comma-separated choice
-of asyncio, rloop, tokio) narrows the loops down while working on one of them.
+An `async def` test runs on the `loop` fixture within a time limit.  `loop` fails a test that leaves behind what it
+should not: an unexpected call of the exception handler, a file descriptor, a thread.  RLOOP_TEST_LOOPS (a
+comma-separated choice of asyncio, rloop, tokio) narrows the loops down while working on one of them.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("loop_name", names, indirect=True)
 
 
-# The tests collect garbage often.  They need not look at all that pytest, the imports and the tests before them have made.
+# The tests collect garbage often.  They need not look at all that pytest, the imports and earlier tests have made.
 
 
 def pytest_collection_finish():

@@ -16,7 +16,7 @@ import weakref
 
 import pytest
 
-from support import LIMIT, Echo, connection, load, pattern, reset, turns, until
+from support import LIMIT, Echo, connection, pattern, reset, turns, until
 
 HAS_IPV6 = socket.has_ipv6 and os.path.exists("/proc/net/if_inet6")
 

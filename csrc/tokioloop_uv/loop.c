@@ -4,8 +4,8 @@
  *
  * libuv has no hook between its wait and its first callback.  So the prepare callback, the last before the wait, tells
  * before_block, and the first callback after it, of whatever handle, tells the rest; the check callback does when there
- * was no other.  Invariant: once has_begun is set, this poll does not wait any more, as handles may have run and queued
- * work.
+ * was no other.  Invariant: once has_begun is set, this poll does not wait any more, as what the layer did then may
+ * have queued work.
  */
 #include "uvcore.h"
 
@@ -108,8 +108,8 @@ uvcore_loop_on_prepare(uv_prepare_t *prepare)
     }
 }
 
-/* libuv may end its wait for reasons of its own: it lets go of handles, or an interrupted system call made it lose part of
- * a millisecond.  Then the poll goes on waiting. */
+/* libuv may end its wait for reasons of its own: it has let go of handles, or it lost part of a millisecond when a
+ * system call was interrupted.  Then the poll goes on waiting. */
 static void
 uvcore_loop_on_check(uv_check_t *check)
 {
@@ -136,7 +136,7 @@ uvcore_loop_deliver_deferred(struct core_loop *loop)
         uvcore_node_remove(&object->completion);
         object->kind->complete(object);
     }
-    uvcore_list_move(&due, &loop->deferred);
+    uvcore_list_move(&due, &loop->deferred); /* after an interruption the older ones stay in front */
     uvcore_list_move(&loop->deferred, &due);
     uvcore_readiness_deliver(loop);
 }
@@ -165,8 +165,8 @@ uvcore_loop_poll(struct core_loop *loop, int64_t timeout_ns)
     return loop->status;
 }
 
-/* The reactor, which delivers after before_first_delivery, would swallow a wake-up that comes between the two: hence the
- * flag, which is still up when the next poll begins. */
+/* The reactor, which delivers after before_first_delivery, would swallow a wake-up that comes between the two: hence
+ * the flag, which is still up when the next poll begins. */
 static void
 uvcore_loop_wake(struct core_loop *loop)
 {

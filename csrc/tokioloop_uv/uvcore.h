@@ -73,7 +73,7 @@ struct core_loop {
     uint64_t poll_number;
     int64_t timeout_ns;
     uint64_t deadline_ns; /* of uv_hrtime; when timeout_ns > 0 */
-    int status; /* an error of the reactor */
+    int status;           /* an error of the reactor */
     bool has_begun;
     bool is_blocking;
     bool is_interrupted;
