@@ -33,6 +33,8 @@
  *  9. loop_after_fork, called in a forked child before anything else: afterwards nothing that the child does with its copy
  *     of the loop is seen by the parent.  An inherited object delivers nothing there until it is asked anew.
  *
+ * The process ignores SIGPIPE, as Python does: writing to what nobody reads is -EPIPE.
+ *
  * Downward calls return 0 (or a count) or -errno.  Strings, addresses and iovecs passed down are borrowed for the call, save
  * for rule 3.
  */

@@ -2,8 +2,8 @@
 """Fixtures: every test runs on asyncio's own loop, the oracle, and on both of ours.
 
 An `async def` test runs on the `loop` fixture within a time limit.  `loop` fails a test that leaves behind what it
-should not: an unexpected call of the exception handler, a file descriptor, a thread.  RLOOP_TEST_LOOPS (a
-comma-separated choice of asyncio, rloop, tokio) narrows the loops down while working on one of them.
+should not: an unexpected call of the exception handler, a file descriptor, a thread.  RLOOP_TEST_LOOPS (a choice of
+asyncio, rloop, tokio, separated by commas) narrows the loops down while working on one of them.
 """
 
 import asyncio

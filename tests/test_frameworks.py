@@ -267,7 +267,6 @@ except Exception as error:
 os._exit(0)
 """,
         check_stderr=False,
-        env=None,
     )[0]
     if loop_name == "asyncio":
         assert out == "works\n"

@@ -225,8 +225,8 @@ count_sigpipe(int number)
     sigpipes++;
 }
 
-/* A program may have set SIGPIPE back to its default, as command-line tools do, and a socket of ours does not end it.  Not a
- * rule of core.h: libuv leaves SIGPIPE to the process, and Python's processes ignore it. */
+/* A program may have set SIGPIPE back to its default, as command-line tools do, and a socket of ours does not end it.
+ * Not a rule of core.h: libuv leaves SIGPIPE to the process, and Python's processes ignore it. */
 static void
 test_socket_raises_no_sigpipe(void)
 {
