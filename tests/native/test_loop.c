@@ -190,6 +190,34 @@ test_wake_before_a_poll(void)
 }
 
 static void
+wake_in_first_delivery(void)
+{
+    core->loop_wake(loop);
+}
+
+/* What woke the loop may have come after the layer looked: the wake must outlive this poll, even one that goes on to
+ * deliver, and end the next. */
+static void
+test_wake_in_the_first_delivery(void)
+{
+    int fds[2];
+    struct watch_probe probe = {0};
+    unix_pair(fds);
+    watch_open(&probe, fds[0]);
+    watch_set(&probe, CORE_READABLE);
+    fd_put_byte(fds[1]);
+    fixture_hooks.in_first_delivery = wake_in_first_delivery;
+    poll_once(-1);
+    CHECK_EQ(probe.calls, 1);
+    fixture_hooks.in_first_delivery = NULL;
+    fd_drain(fds[0]);
+    poll_once(-1);
+    CHECK_EQ(probe.calls, 1);
+    watch_close(&probe);
+    fd_close_pair(fds[0], fds[1]);
+}
+
+static void
 test_many_wakes_are_one(void)
 {
     for (int i = 0; i < 100000; i++) {
@@ -479,6 +507,7 @@ const struct check_test loop_tests[] = {
     {"poll_with_a_huge_timeout_waits", test_poll_with_a_huge_timeout_waits},
     {"wake_from_a_thread", test_wake_from_a_thread},
     {"wake_before_a_poll", test_wake_before_a_poll},
+    {"wake_in_the_first_delivery", test_wake_in_the_first_delivery},
     {"many_wakes_are_one", test_many_wakes_are_one},
     {"wakes_of_two_loops_are_apart", test_wakes_of_two_loops_are_apart},
     {"no_wake_is_lost", test_no_wake_is_lost},
