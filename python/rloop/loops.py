@@ -84,11 +84,15 @@ class _Loop(SignalMixin, ProcessMixin, LoopBase, BaseEventLoop):
         LoopBase._after_fork(self)
         self._forget_wakeup_fd()
 
-    def __getattr__(self, name):
-        reason = ""
-        if name == "_selector":
-            reason = ": a program that replaces the stdlib loop's _run_once(), such as nest_asyncio, can't work with it"
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{reason}", name=name, obj=self)
+    @property
+    def _selector(self):
+        # A __getattr__ could say the same, but would make every look-up of an attribute slow.
+        raise AttributeError(
+            f"{type(self).__name__!r} object has no attribute '_selector': a program that replaces the stdlib loop's "
+            "_run_once(), such as nest_asyncio, can't work with it",
+            name="_selector",
+            obj=self,
+        )
 
     # --- TLS, until it has a room of its own: asyncio's protocol over our transports
 
