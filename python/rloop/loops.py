@@ -30,6 +30,15 @@ def _after_fork_in_child():
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+class _NoSelector:
+    """What `loop._selector` is.  A `__getattr__` on the loop could say the same, but would slow every attribute down."""
+
+    def __get__(self, loop, owner=None):
+        name = (owner if loop is None else type(loop)).__name__
+        reason = "a program that replaces the stdlib loop's _run_once(), such as nest_asyncio, can't work with it"
+        raise AttributeError(f"{name!r} object has no attribute '_selector': {reason}", name="_selector", obj=loop)
+
+
 class _Loop(SignalMixin, ProcessMixin, LoopBase, BaseEventLoop):
     _core = None
 
@@ -84,15 +93,7 @@ class _Loop(SignalMixin, ProcessMixin, LoopBase, BaseEventLoop):
         LoopBase._after_fork(self)
         self._forget_wakeup_fd()
 
-    @property
-    def _selector(self):
-        # A __getattr__ could say the same, but would make every look-up of an attribute slow.
-        raise AttributeError(
-            f"{type(self).__name__!r} object has no attribute '_selector': a program that replaces the stdlib loop's "
-            "_run_once(), such as nest_asyncio, can't work with it",
-            name="_selector",
-            obj=self,
-        )
+    _selector = _NoSelector()
 
     # --- TLS, until it has a room of its own: asyncio's protocol over our transports
 
