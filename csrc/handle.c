@@ -19,28 +19,82 @@ handle_state(PyObject *self)
     return PyType_GetModuleState(Py_TYPE(self)); /* both types are final */
 }
 
+/* --- the pools: memory of dead handles waits here for the next ones.  The GIL guards them; without one there are none.  A
+ * pooled object is clean: no reference, no weak reference, not tracked. */
+
+enum { HANDLE_POOL_SIZE = 1024 };
+
+static PyObject *
+handle_alloc(PyTypeObject *type, struct handle_pool *pool)
+{
+#ifndef Py_GIL_DISABLED
+    if (pool->count > 0) {
+        PyObject *self = PyObject_Init(pool->objects[--pool->count], type);
+        PyObject_GC_Track(self);
+        return self;
+    }
+#endif
+    (void)pool;
+    return type->tp_alloc(type, 0);
+}
+
+static void
+handle_free(PyObject *self, PyTypeObject *type, struct handle_pool *pool)
+{
+#ifndef Py_GIL_DISABLED
+    if (pool->objects == NULL && !pool->is_closed) {
+        pool->objects = PyMem_New(PyObject *, HANDLE_POOL_SIZE);
+    }
+    if (pool->objects != NULL && pool->count < HANDLE_POOL_SIZE) {
+        pool->objects[pool->count++] = self;
+        return;
+    }
+#endif
+    (void)pool;
+    type->tp_free(self);
+}
+
+static void
+handle_pool_close(struct handle_pool *pool)
+{
+    pool->is_closed = true;
+    while (pool->count > 0) {
+        PyObject_GC_Del(pool->objects[--pool->count]);
+    }
+    PyMem_Free(pool->objects);
+    pool->objects = NULL;
+}
+
+void
+handle_close_pools(module_state *state)
+{
+    handle_pool_close(&state->handle_pool);
+    handle_pool_close(&state->timer_handle_pool);
+}
+
 /* --- making */
 
 static int
-handle_init(PyObject *self, struct loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+handle_init(struct handle *handle, struct loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
             PyObject *context)
 {
-    struct handle *handle = handle_of(loop->state, self);
+    handle->is_cancelled = false;
     handle->context = context == NULL ? PyContext_CopyCurrent() : Py_NewRef(context);
     if (handle->context == NULL) {
         return -1;
     }
     handle->loop = (struct loop *)Py_NewRef(loop);
     handle->callback = Py_NewRef(callback);
-    handle->nargs = nargs;
     if (nargs <= HANDLE_INLINE_ARGS) {
+        handle->nargs = nargs;
         for (Py_ssize_t i = 0; i < nargs; i++) {
-            handle->args[1 + i] = Py_NewRef(args[i]);
+            handle->args[i] = Py_NewRef(args[i]);
         }
     }
-    else if ((handle->args[1] = PyTuple_New(nargs)) != NULL) {
+    else if ((handle->args[0] = PyTuple_New(nargs)) != NULL) {
+        handle->nargs = nargs;
         for (Py_ssize_t i = 0; i < nargs; i++) {
-            PyTuple_SET_ITEM(handle->args[1], i, Py_NewRef(args[i]));
+            PyTuple_SET_ITEM(handle->args[0], i, Py_NewRef(args[i]));
         }
     }
     else {
@@ -57,29 +111,30 @@ handle_init(PyObject *self, struct loop *loop, PyObject *callback, PyObject *con
 PyObject *
 handle_new(struct loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs, PyObject *context)
 {
-    PyTypeObject *type = loop->state->Handle_type;
-    PyObject *self = type->tp_alloc(type, 0);
-    if (self != NULL && handle_init(self, loop, callback, args, nargs, context) < 0) {
+    module_state *state = loop->state;
+    PyObject *self = handle_alloc(state->Handle_type, &state->handle_pool);
+    if (self != NULL && handle_init(handle_of(state, self), loop, callback, args, nargs, context) < 0) {
         Py_CLEAR(self);
     }
     return self;
 }
 
 PyObject *
-timer_handle_new(struct loop *loop, PyObject *when, int64_t when_ns, PyObject *callback, PyObject *const *args,
-                 Py_ssize_t nargs, PyObject *context)
+timer_handle_new(struct loop *loop, double when, PyObject *when_object, int64_t when_ns, PyObject *callback,
+                 PyObject *const *args, Py_ssize_t nargs, PyObject *context)
 {
-    PyTypeObject *type = loop->state->TimerHandle_type;
-    PyObject *self = type->tp_alloc(type, 0);
+    module_state *state = loop->state;
+    PyObject *self = handle_alloc(state->TimerHandle_type, &state->timer_handle_pool);
     if (self == NULL) {
         return NULL;
     }
-    struct timer_handle *timer = timer_handle_of(loop->state, self);
-    timer->when = Py_NewRef(when);
+    struct timer_handle *timer = timer_handle_of(state, self);
+    timer->when = when;
+    timer->when_object = Py_XNewRef(when_object);
     timer->when_ns = when_ns;
     timer->heap_place = -1;
     timer->base.is_timer = true;
-    if (handle_init(self, loop, callback, args, nargs, context) < 0) {
+    if (handle_init(&timer->base, loop, callback, args, nargs, context) < 0) {
         Py_CLEAR(self);
     }
     return self;
@@ -122,18 +177,24 @@ done:
     return result;
 }
 
+/* How many of `args` are used. */
+static Py_ssize_t
+handle_held(const struct handle *handle)
+{
+    return handle->nargs <= HANDLE_INLINE_ARGS ? handle->nargs : 1;
+}
+
 static PyObject *
 handle_call(struct handle *handle)
 {
     /* The callback may cancel its own handle, or run it again: everything it needs is held here. */
     PyObject *callback = Py_NewRef(handle->callback);
     PyObject *context = Py_NewRef(handle->context);
-    PyObject *args[1 + HANDLE_INLINE_ARGS];
-    Py_ssize_t nargs = handle->nargs;
-    Py_ssize_t held = nargs <= HANDLE_INLINE_ARGS ? nargs : 1;
+    PyObject *args[1 + HANDLE_INLINE_ARGS]; /* args[0] is vectorcall's to change */
+    Py_ssize_t nargs = handle->nargs, held = handle_held(handle);
     PyObject *result = NULL;
-    for (Py_ssize_t i = 1; i <= held; i++) {
-        args[i] = Py_NewRef(handle->args[i]);
+    for (Py_ssize_t i = 0; i < held; i++) {
+        args[1 + i] = Py_NewRef(handle->args[i]);
     }
     if (PyContext_Enter(context) == 0) {
         if (nargs <= HANDLE_INLINE_ARGS) {
@@ -146,8 +207,8 @@ handle_call(struct handle *handle)
             Py_CLEAR(result);
         }
     }
-    for (Py_ssize_t i = 1; i <= held; i++) {
-        Py_DECREF(args[i]);
+    for (Py_ssize_t i = 0; i < held; i++) {
+        Py_DECREF(args[1 + i]);
     }
     Py_DECREF(context);
     Py_DECREF(callback);
@@ -191,9 +252,9 @@ handle_run(struct loop *loop, PyObject *self)
 static void
 handle_clear_args(struct handle *handle)
 {
-    Py_ssize_t held = handle->nargs <= HANDLE_INLINE_ARGS ? handle->nargs : 1;
+    Py_ssize_t held = handle_held(handle);
     handle->nargs = 0;
-    for (Py_ssize_t i = 1; i <= held; i++) {
+    for (Py_ssize_t i = 0; i < held; i++) {
         Py_CLEAR(handle->args[i]);
     }
 }
@@ -271,11 +332,11 @@ handle_get_args(PyObject *self, void *Py_UNUSED(closure))
         Py_RETURN_NONE;
     }
     if (handle->nargs > HANDLE_INLINE_ARGS) {
-        return Py_NewRef(handle->args[1]);
+        return Py_NewRef(handle->args[0]);
     }
     PyObject *args = PyTuple_New(handle->nargs);
     for (Py_ssize_t i = 0; args != NULL && i < handle->nargs; i++) {
-        PyTuple_SET_ITEM(args, i, Py_NewRef(handle->args[1 + i]));
+        PyTuple_SET_ITEM(args, i, Py_NewRef(handle->args[i]));
     }
     return args;
 }
@@ -289,7 +350,11 @@ handle_get_cancelled(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *
 timer_handle_method_when(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return Py_NewRef(timer_handle_of(handle_state(self), self)->when);
+    struct timer_handle *timer = timer_handle_of(handle_state(self), self);
+    if (timer->when_object == NULL) {
+        timer->when_object = PyFloat_FromDouble(timer->when);
+    }
+    return Py_XNewRef(timer->when_object);
 }
 
 static PyObject *
@@ -310,17 +375,16 @@ static int
 handle_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
-    module_state *state = handle_state(self);
-    struct handle *handle = handle_of(state, self);
+    struct handle *handle = handle_of(handle_state(self), self);
     Py_VISIT(handle->loop);
     Py_VISIT(handle->callback);
     Py_VISIT(handle->context);
     Py_VISIT(handle->source_traceback);
-    for (size_t i = 1; i <= HANDLE_INLINE_ARGS; i++) {
+    for (Py_ssize_t i = 0; i < handle_held(handle); i++) {
         Py_VISIT(handle->args[i]);
     }
     if (handle->is_timer) {
-        Py_VISIT(timer_handle_of(state, self)->when);
+        Py_VISIT(((struct timer_handle *)handle)->when_object);
     }
     return 0;
 }
@@ -348,9 +412,12 @@ handle_dealloc(PyObject *self)
     handle_clear(self);
     if (handle_of(state, self)->is_timer) {
         assert(timer_handle_of(state, self)->heap_place == -1);
-        Py_CLEAR(timer_handle_of(state, self)->when);
+        Py_CLEAR(timer_handle_of(state, self)->when_object);
+        handle_free(self, type, &state->timer_handle_pool);
     }
-    type->tp_free(self);
+    else {
+        handle_free(self, type, &state->handle_pool);
+    }
     Py_DECREF(type);
 }
 

@@ -18,8 +18,7 @@ struct handle {
     PyObject *context;
     PyObject *source_traceback; /* in debug mode, else NULL */
     PyObject *repr;             /* what a handle cancelled in debug mode looked like, else NULL */
-    /* args[1] to args[nargs], or a tuple in args[1] when there are more; args[0] is vectorcall's scratch. */
-    PyObject *args[1 + HANDLE_INLINE_ARGS];
+    PyObject *args[HANDLE_INLINE_ARGS]; /* the first nargs, or a tuple in args[0] when there are more */
     Py_ssize_t nargs;
     bool is_cancelled;
     bool is_timer; /* a struct timer_handle */
@@ -27,7 +26,8 @@ struct handle {
 
 struct timer_handle {
     struct handle base;
-    PyObject *when;     /* as it was given */
+    double when;           /* seconds */
+    PyObject *when_object; /* the same, as it was given or was first asked for; else NULL */
     int64_t when_ns;    /* saturated, rounded up */
     ssize_t heap_place; /* in loop->timers; -1 when it isn't there */
 };
@@ -46,12 +46,16 @@ timer_handle_of(module_state *state, PyObject *object)
 
 /* A new Handle; `context` NULL means a copy of the current one; all is borrowed.  In debug mode it records the stack. */
 PyObject *handle_new(struct loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs, PyObject *context);
-PyObject *timer_handle_new(struct loop *loop, PyObject *when, int64_t when_ns, PyObject *callback,
+/* `when_object` may be NULL. */
+PyObject *timer_handle_new(struct loop *loop, double when, PyObject *when_object, int64_t when_ns, PyObject *callback,
                            PyObject *const *args, Py_ssize_t nargs, PyObject *context);
 
 /* Call it in its context (this is a ready_run and an fd_ready).  An exception goes to the loop's exception handler, except KeyboardInterrupt and SystemExit:
  * then -1 with the exception set.  A cancelled handle does nothing. */
 int handle_run(struct loop *loop, PyObject *handle);
+
+/* The module is going: give back the memory of dead handles, while their types live. */
+void handle_close_pools(module_state *state);
 
 /* As its cancel() method: a timer leaves the heap at once. */
 void handle_cancel(struct loop *loop, PyObject *handle);

@@ -137,28 +137,27 @@ loop_turn(struct loop *loop)
     return -1;
 }
 
-/* Is `name`, as the loop or its class has it, something else than our own method? */
+/* Is `name`, as the loop or its class has it, something else than our own method?  (No look into the instance's dictionary: it
+ * would be made by that, and then be in the way of every attribute.) */
 static bool
-loop_overrides(PyObject *self, PyObject *name, PyObject *own_type)
+loop_overrides(PyObject *self, PyObject *name, PyCFunction function)
 {
-    PyObject *own = PyObject_GetAttr(own_type, name);
-    PyObject *used = PyObject_GetAttr((PyObject *)Py_TYPE(self), name);
-    PyObject *dict = PyObject_GenericGetDict(self, NULL);
-    bool result = own != used || (dict != NULL && PyDict_Check(dict) && PyDict_Contains(dict, name) == 1);
+    PyObject *used = PyObject_GetAttr(self, name);
+    bool result = used == NULL || !PyCFunction_CheckExact(used) || PyCFunction_GET_SELF(used) != self ||
+                  PyCFunction_GET_FUNCTION(used) != function;
     PyErr_Clear();
-    Py_XDECREF(own);
     Py_XDECREF(used);
-    Py_XDECREF(dict);
     return result;
 }
 
 static void
 loop_find_overrides(struct loop *loop)
 {
-    PyObject *self = (PyObject *)loop, *own_type = (PyObject *)loop->state->LoopBase_type;
-    loop->overrides_time = loop_overrides(self, loop->state->str_time, own_type);
-    loop->overrides_call_at = loop_overrides(self, loop->state->str_call_at, own_type);
-    loop->overrides_call_soon = loop_overrides(self, loop->state->str_call_soon, own_type);
+    PyObject *self = (PyObject *)loop;
+    module_state *state = loop->state;
+    loop->overrides_time = loop_overrides(self, state->str_time, loop_method_time);
+    loop->overrides_call_at = loop_overrides(self, state->str_call_at, _PyCFunction_CAST(loop_method_call_at));
+    loop->overrides_call_soon = loop_overrides(self, state->str_call_soon, _PyCFunction_CAST(loop_method_call_soon));
 }
 
 static int
@@ -440,6 +439,8 @@ loop_dealloc(PyObject *self)
 
 /* --- type */
 
+static PyObject *loop_method_adopt(PyObject *type, PyObject *ignored);
+
 #define FASTCALL(function) _PyCFunction_CAST(function), METH_FASTCALL | METH_KEYWORDS
 
 static PyMethodDef loop_methods[] = {
@@ -474,6 +475,7 @@ static PyMethodDef loop_methods[] = {
     {"_run_turns", loop_method_run_turns, METH_NOARGS, NULL},
     {"_close_core", loop_method_close_core, METH_NOARGS, NULL},
     {"_after_fork", loop_method_after_fork, METH_NOARGS, NULL},
+    {"_adopt_methods", loop_method_adopt, METH_CLASS | METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -515,6 +517,23 @@ static PyType_Spec loop_spec = {
     .slots = loop_slots,
 };
 
+static PyMethodDef *const loop_method_rooms[] = {
+    fd_registry_methods, stream_transport_loop_methods,   pipe_transport_loop_methods,
+    server_loop_methods, datagram_transport_loop_methods, sock_ops_loop_methods,
+};
+enum { LOOP_METHOD_ROOMS = sizeof loop_method_rooms / sizeof loop_method_rooms[0] };
+
+/* Give a subclass descriptors of its own for our methods: the interpreter calls a method in C directly only when the
+ * descriptor is of the instance's very type. */
+static PyObject *
+loop_method_adopt(PyObject *type, PyObject *Py_UNUSED(ignored))
+{
+    if (module_add_methods((PyTypeObject *)type, loop_methods) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 int
 loop_setup_types(PyObject *module, module_state *state)
 {
@@ -522,12 +541,8 @@ loop_setup_types(PyObject *module, module_state *state)
     if (state->LoopBase_type == NULL) {
         return -1;
     }
-    PyMethodDef *const rooms[] = {
-        fd_registry_methods, stream_transport_loop_methods,   pipe_transport_loop_methods,
-        server_loop_methods, datagram_transport_loop_methods, sock_ops_loop_methods,
-    };
-    for (size_t i = 0; i < sizeof rooms / sizeof rooms[0]; i++) {
-        if (module_add_methods(state->LoopBase_type, rooms[i]) < 0) {
+    for (size_t i = 0; i < LOOP_METHOD_ROOMS; i++) {
+        if (module_add_methods(state->LoopBase_type, loop_method_rooms[i]) < 0) {
             return -1;
         }
     }

@@ -53,11 +53,17 @@ loop_clock_ns(struct loop *loop, int64_t *now_ns)
     return 0;
 }
 
-PyObject *
-loop_method_time(PyObject *self, PyObject *Py_UNUSED(ignored))
+/* What loop.time() returns. */
+static double
+loop_time(void)
 {
-    (void)self;
-    return PyFloat_FromDouble((double)loop_now_ns() / 1e9);
+    return (double)loop_now_ns() / 1e9;
+}
+
+PyObject *
+loop_method_time(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
+{
+    return PyFloat_FromDouble(loop_time());
 }
 
 /* --- checks */
@@ -125,22 +131,15 @@ struct call_args {
     PyObject *context;
 };
 
+/* The arguments given by name, into those that were given by position. */
 static int
-call_args_parse(struct call_args *parsed, const char *method, const char *first_name, PyObject *const *args,
-                Py_ssize_t nargs, PyObject *kwnames)
+call_args_parse_names(struct call_args *parsed, module_state *state, const char *method, const char *first_name,
+                      PyObject *const *values, PyObject *kwnames)
 {
-    Py_ssize_t leading = first_name == NULL ? 0 : 1;
-    *parsed = (struct call_args){
-        .first = leading && nargs > 0 ? args[0] : NULL,
-        .callback = nargs > leading ? args[leading] : NULL,
-        .args = args + leading + 1,
-        .nargs = nargs > leading + 1 ? nargs - leading - 1 : 0,
-    };
-    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
-    for (Py_ssize_t i = 0; i < nkw; i++) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(kwnames); i++) {
         PyObject *name = PyTuple_GET_ITEM(kwnames, i);
         PyObject **slot = NULL;
-        if (PyUnicode_CompareWithASCIIString(name, "context") == 0) {
+        if (name == state->str_context || PyUnicode_CompareWithASCIIString(name, "context") == 0) {
             slot = &parsed->context;
         }
         else if (PyUnicode_CompareWithASCIIString(name, "callback") == 0) {
@@ -157,15 +156,33 @@ call_args_parse(struct call_args *parsed, const char *method, const char *first_
             PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%U'", method, name);
             return -1;
         }
-        *slot = args[nargs + i];
+        *slot = values[i];
+    }
+    if (parsed->context == Py_None) {
+        parsed->context = NULL;
+    }
+    return 0;
+}
+
+static inline int
+call_args_parse(struct call_args *parsed, module_state *state, const char *method, const char *first_name,
+                PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    Py_ssize_t leading = first_name == NULL ? 0 : 1;
+    *parsed = (struct call_args){
+        .first = leading && nargs > 0 ? args[0] : NULL,
+        .callback = nargs > leading ? args[leading] : NULL,
+        .args = args + leading + 1,
+        .nargs = nargs > leading + 1 ? nargs - leading - 1 : 0,
+    };
+    if (kwnames != NULL &&
+        call_args_parse_names(parsed, state, method, first_name, args + nargs, kwnames) < 0) {
+        return -1;
     }
     if ((leading && parsed->first == NULL) || parsed->callback == NULL) {
         const char *missing = leading && parsed->first == NULL ? first_name : "callback";
         PyErr_Format(PyExc_TypeError, "%s() missing 1 required positional argument: '%s'", method, missing);
         return -1;
-    }
-    if (parsed->context == Py_None) {
-        parsed->context = NULL;
     }
     return 0;
 }
@@ -177,7 +194,7 @@ loop_method_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t nargs, P
 {
     struct loop *loop = (struct loop *)self;
     struct call_args call;
-    if (call_args_parse(&call, "call_soon", NULL, args, nargs, kwnames) < 0 ||
+    if (call_args_parse(&call, loop->state, "call_soon", NULL, args, nargs, kwnames) < 0 ||
         loop_check_call(loop, call.callback, loop->state->str_call_soon, false) < 0)
     {
         return NULL;
@@ -207,7 +224,7 @@ loop_method_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize
 {
     struct loop *loop = (struct loop *)self;
     struct call_args call;
-    if (call_args_parse(&call, "call_soon_threadsafe", NULL, args, nargs, kwnames) < 0 ||
+    if (call_args_parse(&call, loop->state, "call_soon_threadsafe", NULL, args, nargs, kwnames) < 0 ||
         loop_check_call(loop, call.callback, loop->state->str_call_soon_threadsafe, true) < 0)
     {
         return NULL;
@@ -226,15 +243,12 @@ loop_method_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize
 
 /* --- timers */
 
+/* After loop_check_call.  `when_object` is `when` as the caller gave it, or NULL. */
 static PyObject *
-loop_schedule(struct loop *loop, PyObject *when, struct call_args *call)
+loop_schedule(struct loop *loop, double when, PyObject *when_object, struct call_args *call)
 {
-    double seconds = PyFloat_AsDouble(when);
-    if (seconds == -1.0 && PyErr_Occurred()) {
-        return NULL;
-    }
-    PyObject *timer = timer_handle_new(loop, when, ns_from_seconds(seconds), call->callback, call->args, call->nargs,
-                                       call->context);
+    PyObject *timer = timer_handle_new(loop, when, when_object, ns_from_seconds(when), call->callback, call->args,
+                                       call->nargs, call->context);
     if (timer == NULL) {
         return NULL;
     }
@@ -244,6 +258,19 @@ loop_schedule(struct loop *loop, PyObject *when, struct call_args *call)
         return PyErr_NoMemory();
     }
     return Py_NewRef(timer); /* one reference is the heap's */
+}
+
+static PyObject *
+loop_schedule_object(struct loop *loop, PyObject *when, struct call_args *call)
+{
+    if (loop_check_call(loop, call->callback, loop->state->str_call_at, false) < 0) {
+        return NULL;
+    }
+    double seconds = PyFloat_AsDouble(when);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        return NULL;
+    }
+    return loop_schedule(loop, seconds, when, call);
 }
 
 void
@@ -261,17 +288,14 @@ loop_method_call_at(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyO
 {
     struct loop *loop = (struct loop *)self;
     struct call_args call;
-    if (call_args_parse(&call, "call_at", "when", args, nargs, kwnames) < 0) {
+    if (call_args_parse(&call, loop->state, "call_at", "when", args, nargs, kwnames) < 0) {
         return NULL;
     }
     if (call.first == Py_None) {
         PyErr_SetString(PyExc_TypeError, "when cannot be None");
         return NULL;
     }
-    if (loop_check_call(loop, call.callback, loop->state->str_call_at, false) < 0) {
-        return NULL;
-    }
-    return loop_schedule(loop, call.first, &call);
+    return loop_schedule_object(loop, call.first, &call);
 }
 
 /* call_at as an attribute, for a loop that replaces it: call_at(when, callback, *args, context=context). */
@@ -300,33 +324,41 @@ done:
     return handle;
 }
 
+/* call_later for a delay that isn't a float, or a loop with a time or a call_at of its own. */
+static PyObject *
+loop_call_later_by_objects(struct loop *loop, struct call_args *call)
+{
+    PyObject *self = (PyObject *)loop, *when = NULL, *handle = NULL;
+    PyObject *now = loop->overrides_time ? PyObject_CallMethodNoArgs(self, loop->state->str_time)
+                                         : loop_method_time(self, NULL);
+    if (now != NULL && (when = PyNumber_Add(now, call->first)) != NULL) {
+        handle = loop->overrides_call_at ? loop_call_overridden_at(loop, when, call)
+                                         : loop_schedule_object(loop, when, call);
+    }
+    Py_XDECREF(now);
+    Py_XDECREF(when);
+    return handle;
+}
+
 PyObject *
 loop_method_call_later(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     struct loop *loop = (struct loop *)self;
     struct call_args call;
-    PyObject *now = NULL, *when = NULL, *handle = NULL;
-    if (call_args_parse(&call, "call_later", "delay", args, nargs, kwnames) < 0) {
+    if (call_args_parse(&call, loop->state, "call_later", "delay", args, nargs, kwnames) < 0) {
         return NULL;
     }
     if (call.first == Py_None) {
         PyErr_SetString(PyExc_TypeError, "delay must not be None");
         return NULL;
     }
-    now = loop->overrides_time ? PyObject_CallMethodNoArgs(self, loop->state->str_time) : loop_method_time(self, NULL);
-    if (now == NULL || (when = PyNumber_Add(now, call.first)) == NULL) {
-        goto done;
+    if (!PyFloat_CheckExact(call.first) || loop->overrides_time || loop->overrides_call_at) {
+        return loop_call_later_by_objects(loop, &call);
     }
-    if (loop->overrides_call_at) {
-        handle = loop_call_overridden_at(loop, when, &call);
+    if (loop_check_call(loop, call.callback, loop->state->str_call_at, false) < 0) {
+        return NULL;
     }
-    else if (loop_check_call(loop, call.callback, loop->state->str_call_at, false) == 0) {
-        handle = loop_schedule(loop, when, &call);
-    }
-done:
-    Py_XDECREF(now);
-    Py_XDECREF(when);
-    return handle;
+    return loop_schedule(loop, loop_time() + PyFloat_AS_DOUBLE(call.first), NULL, &call);
 }
 
 /* --- for the other rooms */

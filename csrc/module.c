@@ -4,6 +4,8 @@
  */
 #include "module.h"
 
+#include "handle.h"
+
 static int
 state_import(PyObject **slot, const char *module_name, const char *attribute)
 {
@@ -65,6 +67,7 @@ static int
 module_clear(PyObject *module)
 {
     module_state *state = PyModule_GetState(module);
+    handle_close_pools(state);
 #define X(name) Py_CLEAR(state->name##_type);
     MODULE_TYPES(X)
 #undef X

@@ -131,6 +131,13 @@
     X(Listener) \
     X(SockOperation)
 
+/* Memory of dead objects of one type, for the next ones (see handle.c). */
+struct handle_pool {
+    PyObject **objects; /* made on first use */
+    size_t count;
+    bool is_closed;
+};
+
 typedef struct module_state {
 #define X(name) PyTypeObject *name##_type;
     MODULE_TYPES(X)
@@ -144,6 +151,7 @@ typedef struct module_state {
     bool accept_takes_context;           /* asyncio's _accept_connection2 takes context= (Python 3.15) */
     /* Where our own fields begin in a type that extends one of asyncio's (see handle.c). */
     Py_ssize_t handle_offset;
+    struct handle_pool handle_pool, timer_handle_pool;
 #define X(name) PyObject *str_##name;
     MODULE_STRINGS(X)
 #undef X

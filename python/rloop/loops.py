@@ -39,7 +39,17 @@ class _NoSelector:
         raise AttributeError(f"{name!r} object has no attribute '_selector': {reason}", name="_selector", obj=loop)
 
 
+def _base_state():
+    """The names under which this version's BaseEventLoop keeps state on an instance, but for those that are C's."""
+    loop = BaseEventLoop()
+    loop.close()
+    return vars(loop).keys() - set(dir(LoopBase))
+
+
 class _Loop(SignalMixin, ProcessMixin, LoopBase, BaseEventLoop):
+    # With all state in slots the instance's dictionary stays unmade, and only then does the interpreter specialize
+    # `loop.call_soon(...)`.
+    __slots__ = (*sorted(_base_state()), *SignalMixin._state, *ProcessMixin._state, "_unix_server_sockets")
     _core = None
 
     def __init__(self):
@@ -182,3 +192,7 @@ class TokioLoop(_Loop):
     """
 
     _core = "uv"
+
+
+RLoop._adopt_methods()
+TokioLoop._adopt_methods()

@@ -61,6 +61,9 @@ def _wait(pid):
 
 
 class ProcessMixin:
+    __slots__ = ()
+    _state = ("_processes",)  # slots of the loop
+
     def __init__(self):
         self._processes = set()  # those whose end is awaited
 

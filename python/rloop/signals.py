@@ -23,6 +23,9 @@ def _ignore(signum, frame):
 
 
 class SignalMixin:
+    __slots__ = ()
+    _state = ("_signal_handlers", "_signal_sockets", "_is_wakeup_set", "_previous_wakeup_fd")  # slots of the loop
+
     def __init__(self):
         self._signal_handlers = {}  # number -> (callback, args, context)
         self._signal_sockets = None  # (ours to read, Python's to write)
