@@ -2,7 +2,8 @@
 #
 # Each target is a script in tools/.  PYTHON=/path/to/python3 chooses the interpreter; otherwise tools/find_python does.
 
-.PHONY: help demo build test test-native test-asan test-new-libuv conformance kqueue-check format lint bench-echo clean distclean
+.PHONY: help demo build test test-native test-asan test-new-libuv conformance kqueue-check format lint bench bench-all bench-quick \
+	clean distclean
 .SILENT:
 
 help:
@@ -16,7 +17,9 @@ help:
 	echo "make kqueue-check    compile RLoop's core for macOS and FreeBSD"
 	echo "make format          lay out the C and the Python files"
 	echo "make lint            ruff, clang-format, clang-tidy, stubtest, -Werror"
-	echo "make bench-echo      CPU time per request of a TCP echo server on each loop"
+	echo "make bench           asyncio, uvloop, RLoop, TokioLoop and two C servers in every scenario; ten minutes"
+	echo "make bench-all       and the other loops that have wheels, more cases, growth curves; an hour or more"
+	echo "make bench-quick     a choice of the scenarios; two minutes"
 	echo "make clean           remove what was built"
 	echo "make distclean       and the virtual environments"
 	echo "PYTHON=/path/to/python3 make ... uses that interpreter alone"
@@ -51,8 +54,14 @@ format:
 lint:
 	tools/lint
 
-bench-echo:
-	tools/with_rloop bench -- bench/echo.py
+bench:
+	tools/with_rloop bench -- bench
+
+bench-all:
+	tools/bench_all
+
+bench-quick:
+	tools/with_rloop bench -- bench --quick
 
 clean:
 	rm -rf build .pytest_cache .hypothesis .ruff_cache .mypy_cache .venv/*/has-rloop
