@@ -14,8 +14,8 @@ BUILT = TOP / "build" / "bench"
 
 PROGRAMS = {
     "load": (["load*.c", "../../csrc/rloop_mio/poller_*.c"], ["openssl"], ["-lm"]),
-    "echo_epoll": (["echo_epoll.c"], [], []),
-    "echo_libuv": (["echo_libuv.c"], ["libuv"], []),
+    "echo_epoll": (["echo_epoll.c", "echo_socket.c"], [], []),
+    "echo_libuv": (["echo_libuv.c", "echo_socket.c"], ["libuv"], []),
 }
 
 

@@ -53,7 +53,7 @@ def choose_cores():
 class Process:
     """A child that prints lines of JSON; what it prints on stderr is kept for the message when it fails."""
 
-    def __init__(self, command, environment=None):
+    def __init__(self, command, environment):
         self.errors = tempfile.TemporaryFile()
         self.child = subprocess.Popen(
             command,
@@ -104,11 +104,14 @@ class Process:
 
 @contextlib.contextmanager
 def running(command, environment=None):
-    process = Process([str(word) for word in command], environment)
-    try:
-        yield process
-    finally:
-        process.end()
+    """A child with a folder of its own for its temporary files; in the end it is killed, and the folder goes."""
+    with tempfile.TemporaryDirectory(prefix="rloop-bench-") as folder:
+        environment = {**(os.environ if environment is None else environment), "TMPDIR": folder}
+        process = Process([str(word) for word in command], environment)
+        try:
+            yield process
+        finally:
+            process.end()
 
 
 def worker(loop, name, case, seconds, core):

@@ -14,7 +14,9 @@ is whatever must stay alive while it serves.
 
 import gc
 import resource
+import ssl
 import time
+from pathlib import Path
 
 
 class Case:
@@ -87,3 +89,16 @@ def tcp_address(server):
 def pattern(size):
     """Bytes that the load client knows: what it compares with where the answer is not an echo."""
     return bytes(i % 251 for i in range(size))
+
+
+def server_tls():
+    """A server's SSLContext, with a certificate and key that are for nothing else."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(Path(__file__).with_name("localhost.pem"))
+    return context
+
+
+def echo_arguments(case):
+    """The load client's arguments for messages of case.size in case.connections, case.depth (1) of them at a time."""
+    depth = getattr(case, "depth", 1)
+    return ["echo", "--size", case.size, "--connections", case.connections, "--depth", depth]

@@ -3,7 +3,7 @@
  * load.c - the load client's options and its one loop: warm up, count, print one line of JSON.
  *
  *     load MODE (--tcp PORT | --udp PORT | --unix PATH) [--tls] [--connections N] [--idle N] [--size BYTES] [--depth N]
- *          [--request BYTES] [--path PATH] [--warmup SECONDS] [--seconds SECONDS] [--pid SERVER] [--cpu CORE]
+ *          [--request BYTES] [--warmup SECONDS] [--seconds SECONDS] [--pid SERVER] [--cpu CORE]
  *
  * The server's CPU clock (--pid) is read at the same two moments as the time.
  */
@@ -23,9 +23,11 @@
 
 static const double PATIENCE_SECONDS = 5;
 
-static const struct mode *const modes[] = {&echo_mode};
+static const struct mode *const modes[] = {
+    &echo_mode, &connect_mode, &answer_mode, &http_mode, &upload_mode, &download_mode, &idle_mode,
+};
 
-struct options options = {.connections = 1, .size = 1024, .depth = 1, .request_size = 8, .path = "/", .cpu = -1};
+struct options options = {.connections = 1, .size = 1024, .depth = 1, .request_size = 8, .cpu = -1};
 char scratch[SCRATCH_SIZE];
 
 static struct connection *connections;
@@ -93,10 +95,9 @@ parse_options(int argc, char **argv)
         {"unix", required_argument, NULL, 'x'},        {"tls", no_argument, NULL, 'T'},
         {"connections", required_argument, NULL, 'n'}, {"idle", required_argument, NULL, 'i'},
         {"size", required_argument, NULL, 's'},        {"depth", required_argument, NULL, 'd'},
-        {"request", required_argument, NULL, 'r'},     {"path", required_argument, NULL, 'P'},
-        {"warmup", required_argument, NULL, 'w'},      {"seconds", required_argument, NULL, 'S'},
-        {"pid", required_argument, NULL, 'p'},         {"cpu", required_argument, NULL, 'c'},
-        {NULL, 0, NULL, 0},
+        {"request", required_argument, NULL, 'r'},     {"warmup", required_argument, NULL, 'w'},
+        {"seconds", required_argument, NULL, 'S'},     {"pid", required_argument, NULL, 'p'},
+        {"cpu", required_argument, NULL, 'c'},         {NULL, 0, NULL, 0},
     };
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         switch (option) {
@@ -127,9 +128,6 @@ parse_options(int argc, char **argv)
             break;
         case 'r':
             options.request_size = (size_t)atol(optarg);
-            break;
-        case 'P':
-            options.path = optarg;
             break;
         case 'w':
             options.warmup = atof(optarg);

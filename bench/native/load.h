@@ -26,20 +26,21 @@ struct options {
     bool is_datagram, is_tls;
     size_t connections, idle; /* those that send, and those that only stay */
     size_t size, depth;       /* bytes of a message; messages of a connection that are on their way together */
-    size_t request_size;
-    const char *path; /* http */
+    size_t request_size; /* of the modes whose answers are no echo */
     double warmup, seconds;
     pid_t server;
     int cpu; /* the core to stay on, or -1 */
 };
 
+struct tls;
+
 struct connection {
     int fd;
     uint32_t tag;
     unsigned interest;
-    void *tls;
-    /* The messages on their way, one slot after the other; the counts are of bytes since the start. */
-    char *ring;
+    struct tls *tls; /* NULL: none */
+    /* The messages on their way; the counts are of bytes since the start. */
+    char *messages;
     double *queued_at;
     uint64_t queued, sent, received;
 };
@@ -52,7 +53,7 @@ struct mode {
     void (*run)(void); /* instead of all that: a mode that measures by itself */
 };
 
-extern const struct mode echo_mode;
+extern const struct mode echo_mode, connect_mode, answer_mode, http_mode, upload_mode, download_mode, idle_mode;
 
 extern struct options options;
 extern char scratch[SCRATCH_SIZE];
@@ -71,6 +72,11 @@ ssize_t io_receive(struct connection *connection, char *data, size_t size);
 /* TLS has received what was not asked for yet: the poller will not tell. */
 bool io_has_more(const struct connection *connection);
 struct mio_poller *io_poller(void);
+
+/* The bytes that a server makes which does not echo: byte i of what it sends is i % PATTERN_PERIOD; see load_pattern.c. */
+enum { PATTERN_PERIOD = 251 };
+const char *pattern_at(uint64_t offset); /* SCRATCH_SIZE bytes from there on */
+void pattern_compare(const char *data, size_t size, uint64_t offset);
 
 /* What is counted; see load_stats.c. */
 double now_seconds(void);

@@ -2,7 +2,7 @@
  *
  * load_echo.c - messages that come back as they are: DEPTH of them on their way in each connection, no two alike.
  *
- * The slots of a connection's ring hold the messages that are out.  When the whole echo of one is there and has been compared,
+ * The slots of a connection's messages, a ring, hold the messages that are out.  When the whole echo of one is there and has been compared,
  * the slot gets the next message.
  */
 #include "load.h"
@@ -21,7 +21,7 @@ echo_queue(struct connection *connection, double now)
 {
     uint64_t number = connection->queued / options.size;
     size_t slot = number % options.depth;
-    memcpy(connection->ring + slot * options.size, &number, options.size < sizeof number ? options.size : sizeof number);
+    memcpy(connection->messages + slot * options.size, &number, options.size < sizeof number ? options.size : sizeof number);
     connection->queued_at[slot] = now;
     connection->queued += options.size;
 }
@@ -34,7 +34,7 @@ echo_flush(struct connection *connection)
         if (size > connection->queued - connection->sent) {
             size = connection->queued - connection->sent;
         }
-        ssize_t count = io_send(connection, connection->ring + at, options.is_datagram ? options.size : size);
+        ssize_t count = io_send(connection, connection->messages + at, options.is_datagram ? options.size : size);
         if (count < 0) {
             break;
         }
@@ -56,7 +56,7 @@ echo_compare(const struct connection *connection, const char *data, size_t size)
     for (uint64_t offset = connection->received; size > 0;) {
         size_t at = offset % echo_ring_size(), part = echo_ring_size() - at;
         part = part < size ? part : size;
-        if (memcmp(data, connection->ring + at, part) != 0) {
+        if (memcmp(data, connection->messages + at, part) != 0) {
             fail(EXIT_WRONG, "an echo differs from its message");
         }
         data += part;
@@ -88,10 +88,10 @@ echo_receive(struct connection *connection)
 static void
 echo_start(struct connection *connection)
 {
-    connection->ring = need_memory(echo_ring_size());
+    connection->messages = need_memory(echo_ring_size());
     connection->queued_at = need_memory(options.depth * sizeof *connection->queued_at);
     for (size_t i = 0; i < echo_ring_size(); i++) {
-        connection->ring[i] = (char)(connection->tag * 31 + i * 7);
+        connection->messages[i] = (char)(connection->tag * 31 + i * 7);
     }
     for (size_t i = 0; i < options.depth; i++) {
         echo_queue(connection, now_seconds());

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * load_io.c - the load client's sockets: TCP, Unix and UDP.  All are non-blocking once they are connected.
+ * load_io.c - the load client's sockets: TCP, TLS, Unix and UDP.  All are non-blocking once they are connected.
  */
 #include "load.h"
+#include "load_tls.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -60,15 +61,17 @@ io_open(struct connection *connection)
     connection->fd = options.unix_path != NULL ? connect_unix() : connect_inet();
     fcntl(connection->fd, F_SETFL, O_NONBLOCK);
     connection->interest = 0;
+    connection->tls = options.is_tls ? tls_open(connection->fd) : NULL;
 }
 
 void
 io_close(struct connection *connection)
 {
-    if (connection->interest != 0) {
-        mio_poller_remove(io_poller(), connection->fd, connection->interest);
-        connection->interest = 0;
+    if (connection->tls != NULL) {
+        tls_close(connection->tls);
+        connection->tls = NULL;
     }
+    connection->interest = 0; /* closing takes the fd out of the poller */
     close(connection->fd);
     connection->fd = -1;
 }
@@ -77,6 +80,9 @@ void
 io_want(struct connection *connection, unsigned interest)
 {
     int error = 0;
+    if (connection->tls != NULL && tls_waits_to_read(connection->tls)) {
+        interest = CORE_READABLE;
+    }
     if (interest == connection->interest) {
         return;
     }
@@ -94,6 +100,9 @@ io_want(struct connection *connection, unsigned interest)
 ssize_t
 io_send(struct connection *connection, const char *data, size_t size)
 {
+    if (connection->tls != NULL) {
+        return tls_send(connection->tls, data, size);
+    }
     ssize_t count = send(connection->fd, data, size, MSG_NOSIGNAL);
     if (count < 0) {
         if (errno == EAGAIN || errno == EINTR) {
@@ -107,6 +116,9 @@ io_send(struct connection *connection, const char *data, size_t size)
 ssize_t
 io_receive(struct connection *connection, char *data, size_t size)
 {
+    if (connection->tls != NULL) {
+        return tls_receive(connection->tls, data, size);
+    }
     ssize_t count = recv(connection->fd, data, size, 0);
     if (count < 0) {
         if (errno == EAGAIN || errno == EINTR) {
@@ -123,6 +135,5 @@ io_receive(struct connection *connection, char *data, size_t size)
 bool
 io_has_more(const struct connection *connection)
 {
-    (void)connection;
-    return false;
+    return connection->tls != NULL && tls_has_more(connection->tls);
 }

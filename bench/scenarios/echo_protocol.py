@@ -3,7 +3,7 @@
 
 import asyncio
 
-from scenario import Case, goals, tcp_address
+from scenario import Case, echo_arguments, goals, tcp_address
 
 CASES = [
     Case("64 B, 50 connections", size=64, connections=50, goal=goals(1.2, 1.1)),
@@ -31,8 +31,7 @@ async def serve(loop, case):
 
 
 def client(case):
-    depth = str(getattr(case, "depth", 1))
-    return ["echo", "--size", str(case.size), "--connections", str(case.connections), "--depth", depth]
+    return echo_arguments(case)
 
 
 def limit(case):
