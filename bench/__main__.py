@@ -1,59 +1,160 @@
 # SPDX-License-Identifier: MIT
-"""Measures asyncio loops against each other; see --help."""
+"""Measures asyncio event loops against each other: rate, latency, CPU time of the server, every answer checked.
+
+Without arguments: every scenario on all loops that are installed here, and echo servers in C as the limit; ten
+minutes.
+"""
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # as a worker sees it: scenarios, and modules without a package
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))  # the modules here have no package: a worker finds them by path, too
 
-import loops as known_loops
-import report
-import runner
-
-
-def number(value, form):
-    return "" if value is None else format(value, form)
+import charts  # noqa: E402
+import loops as known_loops  # noqa: E402
+import report  # noqa: E402
+import runner  # noqa: E402
 
 
-def print_case(name, case, loops, rounds):
-    print(f"\n{name}: {case.name}", flush=True)
-    print(f"{'loop':12}{'ops/s':>12}{'CPU us/op':>11}{'p99 us':>9}{'spread':>8}{'rate':>7}{'CPU':>7}{'ratio':>7}")
-    for loop in loops:
-        cell = rounds[-1][loop.name]
-        if "failed" in cell:
-            print(f"{loop.name:12}{cell['failed']}")
-            continue
-        base = known_loops.BASELINE
-        row = [
-            number(report.median_of(rounds, loop.name, report.rate), "12,.0f"),
-            number(report.median_of(rounds, loop.name, report.cpu_us), "11.2f").rjust(11),
-            number(report.median_of(rounds, loop.name, lambda cell: cell.get("p99_us")), "9.0f").rjust(9),
-            number(report.spread(rounds, loop.name), "8.1%").rjust(8),
-            number(report.median_ratio(rounds, loop.name, base, report.rate), "7.2f").rjust(7),
-            number(report.median_ratio(rounds, base, loop.name, report.cpu_us), "7.2f").rjust(7),
-            number(report.ratio(rounds, loop.name, base), "7.2f").rjust(7),
-        ]
-        goal = case.goal.get(loop.name)
-        print(f"{loop.name:12}{''.join(row)}{f'  goal {goal}' if goal else ''}", flush=True)
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        prog="python -m rloop.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    amount = parser.add_mutually_exclusive_group()
+    amount.add_argument(
+        "--quick", action="store_true", help="a choice of the cases, three rounds, no C servers; two minutes"
+    )
+    amount.add_argument("--all", action="store_true", help="more cases, and growth curves")
+    parser.add_argument("--scenario", action="append", metavar="NAME", help="only this one (more than once: these)")
+    parser.add_argument("--case", action="append", metavar="TEXT", help="only cases that have this in their names")
+    parser.add_argument(
+        "--loop",
+        action="append",
+        type=known_loop,
+        metavar="LOOP",
+        help=f"{', '.join(known_loops.HERE)}, or NAME=PYTHON:MODULE:CALLABLE for one of another interpreter "
+        "(PYTHON may be empty: this one); more than once: these",
+    )
+    parser.add_argument(
+        "--peer",
+        action="append",
+        type=known_loop,
+        default=[],
+        metavar="LOOP",
+        help="as --loop, beside those there are anyway",
+    )
+    parser.add_argument("--rounds", type=int, help="how often each loop runs each case (5)")
+    parser.add_argument("--seconds", type=float, help="measured time of each run (0.5)")
+    parser.add_argument("--limits", action=argparse.BooleanOptionalAction, help="run the echo servers in C")
+    parser.add_argument("--results", type=Path, help="folder for results.json, results.md and charts")
+    parser.add_argument("--list", action="store_true", help="the scenarios and their cases")
+    args = parser.parse_args()
+    if unknown := set(args.scenario or ()) - set(runner.scenario_names()):
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}; there are {', '.join(runner.scenario_names())}")
+    return args
+
+
+def known_loop(text):
+    try:
+        return known_loops.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def is_chosen(case, args):
+    if args.case is not None and not any(part in case.name for part in args.case):
+        return False
+    if args.quick:
+        return case.quick
+    return args.all or args.scenario is not None or args.case is not None or not (case.extra or case.growth)
+
+
+def chosen_cases(args):
+    """(scenario's name, case) of all that is to be run."""
+    names = args.scenario or runner.scenario_names()
+    found = []
+    for name in names:
+        try:
+            found += [(name, case) for case in runner.cases_of(name) if is_chosen(case, args)]
+        except ImportError as error:
+            print(f"{name}: left out, {error}", file=sys.stderr)
+    return found
+
+
+def measure(chosen, loops, args, results):
+    """Run the cases, and put each into the results when it is done."""
+    start, is_watched = time.monotonic(), sys.stdout.isatty()
+
+    def show(number, loop, cell):
+        if is_watched:
+            print(f"\r\033[K  round {number + 1}, {loop.name}", end="", flush=True)
+
+    for place, (name, case) in enumerate(chosen, start=1):
+        scenario = runner.load_scenario(name)
+        taking_part = runner.loops_of(scenario, loops, args.limits)
+        done = {
+            "scenario": name,
+            "case": case.name,
+            "about": scenario.__doc__.strip(),
+            "goal": case.goal,
+            "growth": case.growth,
+            "grows": getattr(scenario, "GROWS", ""),
+            "curve": getattr(case, "curve", ""),
+            "rounds": runner.run_case(name, case, taking_part, args.rounds, args.seconds, show),
+        }
+        results["cases"].append(done)
+        if is_watched:
+            print("\r\033[K", end="")
+        report.print_case(done, [loop.name for loop in taking_part])
+        left = (time.monotonic() - start) / place * (len(chosen) - place)
+        if is_watched and place < len(chosen):
+            print(f"  {place} of {len(chosen)} cases; about {left / 60:.0f} min left", end="", flush=True)
+
+
+def write_results(results, folder):
+    report.write(results, folder)
+    print(f"\n{folder / 'results.md'}, {folder / 'results.json'}")
+    try:
+        paths = charts.draw(results, folder)
+        print("charts: " + ", ".join(path.name for path in paths))
+    except ImportError:
+        print("no charts without matplotlib (pip install 'rloop[bench]')")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scenario", action="append", help="one of: " + ", ".join(runner.scenario_names()))
-    parser.add_argument("--case", action="append", help="a part of the name of a case")
-    parser.add_argument("--loop", action="append", type=known_loops.parse, help="NAME, or NAME=PYTHON:MODULE:CALLABLE")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.5, help="measured time of each run")
-    parser.add_argument("--limits", action="store_true", help="the C servers, too")
-    args = parser.parse_args()
-    for name in args.scenario or runner.scenario_names():
-        scenario = runner.load_scenario(name)
-        loops = runner.loops_of(scenario, args.loop or known_loops.installed(), args.limits)
-        for case in scenario.CASES:
-            if args.case is None or any(part in case.name for part in args.case):
-                print_case(name, case, loops, runner.run_case(name, case, loops, args.rounds, args.seconds))
+    args = parse_arguments()
+    args.rounds = args.rounds or (3 if args.quick else 5)
+    args.seconds = args.seconds or 0.5
+    chosen = chosen_cases(args)
+    if args.list:
+        for name, case in chosen:
+            print(f"{name}: {case.name}")
+        return 0
+    if args.limits is None:
+        args.limits = not args.quick and args.scenario is None and args.loop is None
+    loops = [*(args.loop or known_loops.installed()), *args.peer]
+    limits = known_loops.limits() if args.limits else []
+    results = {
+        "made": report.now(),
+        "machine": report.machine(),
+        "settings": {"rounds": args.rounds, "seconds": args.seconds},
+        "loops": {loop.name: known_loops.describe(loop) for loop in [*loops, *limits]},
+        "cases": [],
+    }
+    try:
+        measure(chosen, loops, args, results)
+    except KeyboardInterrupt:
+        print("\ninterrupted")
+    if not results["cases"]:
+        return 1
+    report.print_summary(results)
+    if args.results is not None:
+        write_results(results, args.results)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The C programs of bench/native: as meson installed them beside this file, or, in a source tree, compiled when they change."""
+"""The C programs of bench/native: installed beside this file, or, in a source tree, compiled when they change."""
 
 import os
 import shlex

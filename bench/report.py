@@ -1,62 +1,164 @@
 # SPDX-License-Identifier: MIT
-"""From cells to figures: medians, spread, ratios to the baseline and to the C limits; the table.
+"""The results of a run as tables: on the terminal while it goes on, and in the end as Markdown and JSON.
 
-The ratio of a loop to another is the higher of two: its rate to the other's, and the other's CPU time per operation to its;
-each the median over the rounds.  For a cost (bytes, a latency) it is the other's to its.  More is better, always.
+The results are one dict, which is what results.json has: {"made", "machine", "settings", "loops", "cases"}; each of
+the cases is {"scenario", "case", "about", "goal", "growth", "grows", "rounds"}, rounds as runner.run_case gives them.
 """
 
-import statistics
+import datetime
+import json
+import os
+import platform
+from pathlib import Path
+
+import figures
+from loops import BASELINE, LIMITS
+
+OF_LIMITS = [f"of {name}" for name in LIMITS]
+HEADINGS = ["ops/s", "CPU us/op", "p50 us", "p99 us", "spread", "rate", "CPU", "p99", "ratio", *OF_LIMITS, "goal"]
+WIDTHS = [11, 10, 8, 8, 7, 6, 6, 6, 6, *(11 for _ in LIMITS), 10]
+NOTE = (
+    f"ratio: the higher of the ratios of rate and of server CPU per operation to {BASELINE}'s, medians over the"
+    f" rounds; more is better.  rate, CPU, p99: each of them alone (CPU: {BASELINE}'s to its own; p99: its own to"
+    f" {BASELINE}'s).  of C ...: the ratio to that server in C.  spread: how far the middle half of the rounds lies"
+    " apart.  goal: whether the ratio has reached it; p99 when it has, but with a p99 latency above"
+    f" {figures.P99_ALLOWED} of {BASELINE}'s."
+)
 
 
-def works(cell):
-    return cell is not None and "failed" not in cell
+def number(value):
+    """A figure in about three digits."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def rate(cell):
-    return cell["operations"] / cell["seconds"]
+def goal_text(case, name, rounds):
+    goal = case["goal"].get(name)
+    return f"{goal:.3g} {figures.verdict(rounds, name, BASELINE, goal)}" if goal else ""
 
 
-def cpu_us(cell):
-    """CPU time per operation; None where it can't be measured."""
-    return cell["cpu_seconds"] / cell["operations"] * 1e6 if "cpu_seconds" in cell else None
-
-
-def median_of(rounds, name, figure):
-    """The median over the rounds in which the loop works and the figure is there; or None."""
-    values = [figure(cells[name]) for cells in rounds if works(cells.get(name))]
-    values = [value for value in values if value is not None]
-    return statistics.median(values) if values else None
-
-
-def median_ratio(rounds, name, other, figure):
-    """The median over the rounds of a loop's figure to another's in the same round; or None."""
-    ratios = []
-    for cells in rounds:
-        if works(cells.get(name)) and works(cells.get(other)):
-            mine, theirs = figure(cells[name]), figure(cells[other])
-            if mine and theirs:
-                ratios.append(mine / theirs)
-    return statistics.median(ratios) if ratios else None
-
-
-def is_cost(rounds, name):
-    return any("cost" in cells[name] for cells in rounds if works(cells.get(name)))
-
-
-def ratio(rounds, name, other):
-    """How much better than another a loop is; or None."""
-    if is_cost(rounds, name):
-        found = [median_ratio(rounds, other, name, lambda cell: cell.get("cost"))]
+def figures_of(case, name):
+    """The row of a loop, as texts under HEADINGS."""
+    rounds = case["rounds"]
+    apart = figures.spread(rounds, name)
+    cost = figures.median_of(rounds, name, figures.cost)
+    if cost is not None:
+        unit = next(cells[name]["unit"] for cells in rounds if figures.works(cells.get(name)))
+        measured = [f"{number(cost)} {unit}", "", "", ""]
     else:
-        found = [median_ratio(rounds, name, other, rate), median_ratio(rounds, other, name, cpu_us)]
-    return max((value for value in found if value is not None), default=None)
+        measured = [
+            number(figures.median_of(rounds, name, figures.rate)),
+            number(figures.median_of(rounds, name, figures.cpu_us)),
+            number(figures.median_of(rounds, name, lambda cell: cell.get("p50_us"))),
+            number(figures.median_of(rounds, name, figures.p99_us)),
+        ]
+    return [
+        *measured,
+        "" if apart is None else f"{apart:.0%}",
+        "" if cost is not None else number(figures.median_ratio(rounds, name, BASELINE, figures.rate)),
+        "" if cost is not None else number(figures.median_ratio(rounds, BASELINE, name, figures.cpu_us)),
+        number(figures.median_ratio(rounds, name, BASELINE, figures.p99_us)),
+        number(figures.ratio(rounds, name, BASELINE)),
+        *(number(figures.ratio(rounds, name, limit)) for limit in LIMITS),
+        goal_text(case, name, rounds),
+    ]
 
 
-def spread(rounds, name):
-    """How far the middle half of the rounds lies apart, to the median: of the cost or of the CPU time per operation."""
-    figure = (lambda cell: cell["cost"]) if is_cost(rounds, name) else (lambda cell: cpu_us(cell) or 1 / rate(cell))
-    values = sorted(figure(cells[name]) for cells in rounds if works(cells.get(name)))
-    if len(values) < 3:
-        return None
-    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
-    return (high - low) / statistics.median(values)
+def names_of(case):
+    return list(dict.fromkeys(name for cells in case["rounds"] for name in cells))
+
+
+def title(case):
+    return f"{case['scenario']}: {case['case']}"
+
+
+def print_case(case, names):
+    print(f"\n{title(case)}", flush=True)
+    print(f"{'':16}" + "".join(heading.rjust(width) for heading, width in zip(HEADINGS, WIDTHS)))
+    for name in names:
+        failed = figures.failure(case["rounds"], name)
+        texts = [f" {failed}"] if failed else figures_of(case, name)
+        print(f"{name:16}" + "".join(text.rjust(width) for text, width in zip(texts, WIDTHS)), flush=True)
+
+
+def summary_cell(case, name):
+    if name not in names_of(case):
+        return ""
+    if failed := figures.failure(case["rounds"], name):
+        return failed.partition(":")[0]
+    reached = figures.ratio(case["rounds"], name, BASELINE)
+    goal = goal_text(case, name, case["rounds"])
+    return f"{number(reached)} ({goal})" if goal else number(reached)
+
+
+def summary(results):
+    """Rows of texts: a case each, a loop in each column, the ratio to the baseline."""
+    names = results["loops"]
+    return [["ratio to " + BASELINE, *names]] + [
+        [title(case), *(summary_cell(case, name) for name in names)] for case in results["cases"]
+    ]
+
+
+def print_summary(results):
+    rows = summary(results)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    print("\n")
+    for row in rows:
+        print(row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:])), sep="  ")
+    print(f"\n{NOTE}")
+
+
+def table_lines(rows):
+    """A Markdown table; the first column to the left."""
+    head, *body = [["" if cell is None else str(cell).replace("|", "\\|") for cell in row] for row in rows]
+    lines = [f"| {' | '.join(head)} |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    return lines + [f"| {' | '.join(row)} |" for row in body]
+
+
+def case_rows(case):
+    rows = [["", *HEADINGS]]
+    for name in names_of(case):
+        failed = figures.failure(case["rounds"], name)
+        rows.append([name, failed, *[""] * (len(HEADINGS) - 1)] if failed else [name, *figures_of(case, name)])
+    return rows
+
+
+def markdown(results):
+    settings, machine = results["settings"], results["machine"]
+    lines = ["# Benchmark results", ""]
+    lines += [f"{results['made']}; {machine['system']}, {machine['processor']}, {machine['cores']} cores."]
+    lines += [
+        f"{settings['rounds']} rounds, {settings['seconds']} s each.",
+        "",
+        "| loop | version | Python |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {name} | {loop['version']} | {loop['python']} |" for name, loop in results["loops"].items()]
+    lines += ["", *table_lines(summary(results)), "", NOTE]
+    about = None
+    for case in results["cases"]:
+        if case["about"] != about:
+            about = case["about"]
+            lines += ["", f"## {case['scenario']}", "", about]
+        lines += ["", f"### {case['case']}", "", *table_lines(case_rows(case))]
+    return "\n".join(lines) + "\n"
+
+
+def machine():
+    processor = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), processor)
+    return {"system": f"{platform.system()} {platform.release()}", "processor": processor, "cores": os.cpu_count()}
+
+
+def now():
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def write(results, folder):
+    """results.json and results.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.joinpath("results.json").write_text(json.dumps(results, indent=1) + "\n")
+    folder.joinpath("results.md").write_text(markdown(results))

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Runs cases: for each case, rounds; in each round every loop once, in a process of its own, in an order that rotates.
+"""Runs cases: in each of their rounds every loop once, in a process of its own, in an order that rotates.
 
-What comes back of one run (a cell) is a dict: operations, seconds, cpu_seconds, and p50_us, p99_us or cost, unit where they
-were measured; or {"failed": "..."} that says why there is nothing.  A loop that fails is not run again in this case.
+What comes back of one run (a cell) is a dict: operations, seconds, cpu_seconds, and p50_us, p99_us or cost, unit
+where they were measured; or {"failed": "..."} that says why there is nothing.  A loop that fails is not run again in
+this case.
 """
 
 import contextlib
@@ -17,8 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import loops as known_loops
 import programs
-from loops import LIMITS, Loop
+from loops import LIMITS
 
 HERE = Path(__file__).resolve().parent
 START_SECONDS = 20  # for a worker to import what it needs
@@ -37,6 +39,10 @@ def scenario_names():
 
 def load_scenario(name):
     return importlib.import_module(f"scenarios.{name}")
+
+
+def cases_of(name):
+    return load_scenario(name).CASES
 
 
 def choose_cores():
@@ -175,8 +181,8 @@ def run_cell(loop, name, case, seconds, cores):
 
 
 def loops_of(scenario, loops, with_limits):
-    limits = LIMITS if with_limits and hasattr(scenario, "limit") else []
-    return [*loops, *(Loop(name, "", "") for name in limits)]
+    """Those that are asked for, and the C servers if the scenario has something for them to do."""
+    return [*loops, *(known_loops.limits() if with_limits and hasattr(scenario, "limit") else [])]
 
 
 def run_case(name, case, loops, rounds, seconds, on_cell=lambda *_: None):

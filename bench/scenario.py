@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What scenarios are made of.  Only the standard library: a worker imports this in whatever interpreter its loop lives in.
+"""What scenarios are made of; for workers, so it needs nothing but the standard library.
 
 A module of scenarios/ has a docstring whose first line says what is measured, and CASES; then either
 
@@ -8,8 +8,8 @@ A module of scenarios/ has a docstring whose first line says what is measured, a
     def client(case) -> [argument, ...]             the load client (bench/native) asks, from another core;
     def limit(case) -> [argument, ...]              what makes the C echo servers serve the same; absent: no C limit.
 
-`address` is the part of the load client's arguments that says where the server is (tcp_address and its like make it); `keep`
-is whatever must stay alive while it serves.
+`address` is the part of the load client's arguments that says where the server is (tcp_address and its like make it);
+`keep` is whatever must stay alive while it serves.
 """
 
 import gc
@@ -39,8 +39,9 @@ def goals(rloop, tokio):
 class Result:
     """What one run measured.
 
-    operations in `seconds`, at `cpu_seconds` of processor time; `latencies_us` of single operations, if they were taken.
-    `cost` (with its `unit`, less is better) stands instead of both for what is not a rate: bytes of memory, a latency.
+    operations in `seconds`, at `cpu_seconds` of processor time; `latencies_us` of single operations, if they were
+    taken.  `cost` (with its `unit`, less is better) stands instead of both for what is not a rate: bytes of memory, a
+    latency.
     """
 
     def __init__(self, operations, seconds, cpu_seconds, latencies_us=None, *, cost=None, unit=None, extra=None):

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""One case of one scenario on one loop, in a process of its own: `worker.py SCENARIO CASE MODULE:CALLABLE SECONDS CORE`.
+"""One case of one scenario on one loop, in a process of its own: `worker.py SCENARIO CASE MODULE:CALLABLE SECONDS
+CORE`.
 
-Run by path, so that the loop's own interpreter needs nothing of this package, and so that a peer whose import name is rloop,
-too, meets no other.  Prints JSON, a line each: {"address": [...]} when a network scenario serves (until stdin ends), or else
-{"result": {...}}; {"lacks": "..."} when the loop has no such feature, {"missing": "..."} when something can't be imported.
+Run by path, so that the loop's own interpreter needs nothing of this package, and so that a peer whose import name is
+rloop, too, meets no other.  Prints JSON, a line each: {"address": [...]} when a network scenario serves (until stdin
+ends), or else {"result": {...}}; {"lacks": "..."} when the loop has no such feature, {"missing": "..."} when
+something can't be imported.
 """
 
 import asyncio

@@ -104,7 +104,7 @@ make_venv() {
 # need_rloop: build rloop for $version and install it in its virtual environment, unless nothing has changed since.
 need_rloop() {
     stamp=$venv/has-rloop
-    if [ -e "$stamp" ] && [ -z "$(find $rloop_sources -name __pycache__ -prune -o -newer "$stamp" -print)" ]; then
+    if [ -e "$stamp" ] && [ -z "$(find $rloop_sources \( -name __pycache__ -o -name results \) -prune -o -newer "$stamp" -print)" ]; then
         return
     fi
     tools/system_packages build
@@ -114,7 +114,7 @@ need_rloop() {
         -Cbuild-dir="build/py$version" . || exit 1
     mv "$stamp.new" "$stamp"
 }
-rloop_sources='csrc python meson.build meson.options pyproject.toml'
+rloop_sources='bench csrc python meson.build meson.options pyproject.toml'
 
 # need_build_folder FOLDER OPTION...: a meson build folder for tests, with asserts on; ninja keeps an old one up to date.
 # It would install to /site, see need_site.

@@ -86,7 +86,8 @@ connection_read(struct connection *connection)
     ssize_t sent = send(connection->fd, buffer, (size_t)count, MSG_NOSIGNAL);
     if (sent < 0 && errno != EAGAIN) {
         connection_close(connection);
-    } else if (sent < count) {
+    }
+    else if (sent < count) {
         sent = sent < 0 ? 0 : sent;
         connection_keep(connection, buffer + sent, (size_t)(count - sent));
     }
@@ -139,11 +140,14 @@ serve(const struct echo_socket *server, const struct epoll_event *event)
     struct connection *connection = event->data.ptr;
     if (connection == NULL && server->is_datagram) {
         datagrams_echo(server->fd);
-    } else if (connection == NULL) {
+    }
+    else if (connection == NULL) {
         connections_accept(server);
-    } else if (connection->rest != NULL) {
+    }
+    else if (connection->rest != NULL) {
         connection_write(connection);
-    } else {
+    }
+    else {
         connection_read(connection);
     }
 }

@@ -85,7 +85,8 @@ on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *given)
     (void)given;
     if (count > 0) {
         stream_send(stream, (size_t)count);
-    } else if (count < 0) {
+    }
+    else if (count < 0) {
         uv_close((uv_handle_t *)stream, on_closed);
     }
 }
@@ -98,7 +99,8 @@ on_connection(uv_stream_t *server, int status)
     uv_stream_t *stream = need_memory(is_unix ? sizeof(uv_pipe_t) : sizeof(uv_tcp_t));
     if (is_unix) {
         uv_pipe_init(server->loop, (uv_pipe_t *)stream, 0);
-    } else {
+    }
+    else {
         uv_tcp_init(server->loop, (uv_tcp_t *)stream);
     }
     check(uv_accept(server, stream), "accept");
@@ -150,11 +152,13 @@ main(int argc, char **argv)
         check(uv_udp_init_ex(loop, &any.udp, UV_UDP_RECVMMSG), "init");
         check(uv_udp_open(&any.udp, server.fd), "open");
         check(uv_udp_recv_start(&any.udp, give_buffer, on_datagram), "receive");
-    } else {
+    }
+    else {
         if (server.is_unix) {
             check(uv_pipe_init(loop, &any.pipe, 0), "init");
             check(uv_pipe_open(&any.pipe, server.fd), "open");
-        } else {
+        }
+        else {
             check(uv_tcp_init(loop, &any.tcp), "init");
             check(uv_tcp_open(&any.tcp, server.fd), "open");
         }

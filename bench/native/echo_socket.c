@@ -93,7 +93,8 @@ echo_socket_announce(const struct echo_socket *server)
         socklen_t size = sizeof address;
         getsockname(server->fd, (struct sockaddr *)&address, &size);
         printf("{\"address\": [\"--unix\", \"%s\"]}\n", address.sun_path);
-    } else {
+    }
+    else {
         struct sockaddr_in address;
         socklen_t size = sizeof address;
         getsockname(server->fd, (struct sockaddr *)&address, &size);

@@ -175,7 +175,8 @@ run_until(const struct mode *mode, double end)
         if (stats_operations() > before) {
             before = stats_operations();
             progress_at = now;
-        } else if (now - progress_at > PATIENCE_SECONDS) {
+        }
+        else if (now - progress_at > PATIENCE_SECONDS) {
             fail(EXIT_HANGS, "no answer for %.0f seconds", PATIENCE_SECONDS);
         }
         if (now - looked_at > 1) {
@@ -219,7 +220,8 @@ main(int argc, char **argv)
     }
     if (mode->run != NULL) {
         mode->run();
-    } else {
+    }
+    else {
         run_mode(mode);
     }
     return 0;

@@ -26,7 +26,7 @@ struct options {
     bool is_datagram, is_tls;
     size_t connections, idle; /* those that send, and those that only stay */
     size_t size, depth;       /* bytes of a message; messages of a connection that are on their way together */
-    size_t request_size; /* of the modes whose answers are no echo */
+    size_t request_size;      /* of the modes whose answers are no echo */
     double warmup, seconds;
     pid_t server;
     int cpu; /* the core to stay on, or -1 */
@@ -50,7 +50,7 @@ struct mode {
     void (*start)(struct connection *connection);
     void (*ready)(struct connection *connection, unsigned ready);
     void (*every_second)(struct connection *connection); /* NULL: nothing */
-    void (*run)(void); /* instead of all that: a mode that measures by itself */
+    void (*run)(void);                                   /* instead of all that: a mode that measures by itself */
 };
 
 extern const struct mode echo_mode, connect_mode, answer_mode, http_mode, upload_mode, download_mode, idle_mode;

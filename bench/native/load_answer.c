@@ -101,7 +101,8 @@ http_ready(struct connection *connection, unsigned ready)
 {
     (void)ready;
     char *answer = connection->messages;
-    ssize_t count = io_receive(connection, answer + connection->received, HEAD_MAX + options.size - connection->received);
+    ssize_t count = io_receive(connection, answer + connection->received,
+                               HEAD_MAX + options.size - connection->received);
     if (count < 0) {
         return;
     }

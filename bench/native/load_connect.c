@@ -60,7 +60,8 @@ connect_receive(struct connection *connection)
         return;
     }
     if ((uint64_t)count > connection->sent - connection->received ||
-        memcmp(scratch, connection->messages + connection->received, (size_t)count) != 0) {
+        memcmp(scratch, connection->messages + connection->received, (size_t)count) != 0)
+    {
         fail(EXIT_WRONG, "an echo differs from its message");
     }
     connection->received += (uint64_t)count;

@@ -21,7 +21,8 @@ echo_queue(struct connection *connection, double now)
 {
     uint64_t number = connection->queued / options.size;
     size_t slot = number % options.depth;
-    memcpy(connection->messages + slot * options.size, &number, options.size < sizeof number ? options.size : sizeof number);
+    memcpy(connection->messages + slot * options.size, &number,
+           options.size < sizeof number ? options.size : sizeof number);
     connection->queued_at[slot] = now;
     connection->queued += options.size;
 }
@@ -104,7 +105,8 @@ echo_ready(struct connection *connection, unsigned ready)
 {
     if (ready & CORE_READABLE) {
         echo_receive(connection);
-    } else {
+    }
+    else {
         echo_flush(connection);
     }
 }

@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
-enum { FIRST_CONNECTIONS = 500 }; /* they fill what the server allocates once */
+enum { FIRST_CONNECTIONS = 200 }; /* they fill what the server allocates once */
 
 static double
 server_private_bytes(void)
@@ -42,7 +42,8 @@ idle_connect(size_t count)
         fcntl(connection.fd, F_SETFL, 0);
         memcpy(message, pattern_at(i), sizeof message);
         if (send(connection.fd, message, sizeof message, 0) != sizeof message ||
-            recv(connection.fd, answer, sizeof answer, MSG_WAITALL) != sizeof answer) {
+            recv(connection.fd, answer, sizeof answer, MSG_WAITALL) != sizeof answer)
+        {
             fail(EXIT_CLOSED, "connection %zu got no echo", i + 1);
         }
         if (memcmp(answer, message, sizeof answer) != 0) {

@@ -88,7 +88,8 @@ io_want(struct connection *connection, unsigned interest)
     }
     if (connection->interest == 0) {
         error = mio_poller_add(io_poller(), connection->fd, connection->tag, interest);
-    } else {
+    }
+    else {
         error = mio_poller_modify(io_poller(), connection->fd, connection->tag, connection->interest, interest);
     }
     if (error < 0) {

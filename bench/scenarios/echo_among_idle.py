@@ -2,7 +2,6 @@
 """TCP echo of 1 KiB in ten connections, among more and more that are idle."""
 
 from scenario import Case
-
 from scenarios.echo_protocol import limit, serve  # noqa: F401
 
 GROWS = "connections"

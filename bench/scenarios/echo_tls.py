@@ -4,7 +4,6 @@
 import asyncio
 
 from scenario import Case, echo_arguments, server_tls, tcp_address
-
 from scenarios.echo_protocol import Echo
 
 CASES = [

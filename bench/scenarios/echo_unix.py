@@ -4,7 +4,6 @@
 import tempfile
 
 from scenario import Case, echo_arguments
-
 from scenarios.echo_protocol import Echo
 
 CASES = [Case("1 KiB, 50 connections", size=1024, connections=50, goal=1.3)]

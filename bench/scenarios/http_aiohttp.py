@@ -2,6 +2,7 @@
 """HTTP GET answered by aiohttp, with connections that stay."""
 
 from aiohttp import web
+
 from scenario import Case, pattern
 
 CASES = [Case("1 KiB, 50 connections", size=1024, connections=50, goal=1.4, quick=True)]

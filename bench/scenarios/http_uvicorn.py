@@ -5,6 +5,7 @@ import asyncio
 
 import httptools  # noqa: F401  # that it is here
 import uvicorn
+
 from scenario import Case, pattern, tcp_address
 
 CASES = [Case("1 KiB, 50 connections", size=1024, connections=50, goal=2.2)]
