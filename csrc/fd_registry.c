@@ -266,7 +266,11 @@ fd_registry_check_free(struct loop *loop, int fd, PyObject *fileobj)
     int closing = is_closing == NULL ? -1 : PyObject_IsTrue(is_closing);
     Py_XDECREF(is_closing);
     if (closing == 0) {
-        PyErr_Format(PyExc_RuntimeError, "File descriptor %R is used by transport %R", fileobj, transport);
+        PyObject *name = fileobj == NULL ? PyLong_FromLong(fd) : Py_NewRef(fileobj);
+        if (name != NULL) {
+            PyErr_Format(PyExc_RuntimeError, "File descriptor %R is used by transport %R", name, transport);
+        }
+        Py_XDECREF(name);
     }
     Py_DECREF(transport);
     return closing == 1 ? 0 : -1;

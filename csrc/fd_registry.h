@@ -42,7 +42,8 @@ void fd_registry_forget(struct loop *loop, int fd);
 /* A transport takes the fd (borrowed: it must call release before it goes away); a watch there is dropped first. */
 int fd_registry_claim(struct loop *loop, int fd, PyObject *transport);
 void fd_registry_release(struct loop *loop, int fd, PyObject *transport);
-/* 0 when no open transport uses it; else -1 with asyncio's RuntimeError, which names `fileobj`. */
+/* 0 when no open transport uses it; else -1 with asyncio's RuntimeError, which names `fileobj` (NULL: the
+ * number). */
 int fd_registry_check_free(struct loop *loop, int fd, PyObject *fileobj);
 
 /* The number behind a file object or an int, as selectors find it (ValueError "Invalid file object: ..."); -1 on error. */

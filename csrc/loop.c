@@ -158,6 +158,7 @@ loop_find_overrides(struct loop *loop)
     loop->overrides_time = loop_overrides(self, state->str_time, loop_method_time);
     loop->overrides_call_at = loop_overrides(self, state->str_call_at, _PyCFunction_CAST(loop_method_call_at));
     loop->overrides_call_soon = loop_overrides(self, state->str_call_soon, _PyCFunction_CAST(loop_method_call_soon));
+    loop->overrides_create_future = loop_overrides(self, state->str_create_future, loop_method_create_future);
 }
 
 static int
@@ -166,7 +167,9 @@ loop_setattr(PyObject *self, PyObject *name, PyObject *value)
     int result = PyObject_GenericSetAttr(self, name, value);
     struct loop *loop = (struct loop *)self;
     module_state *state = loop->state;
-    if (name == state->str_time || name == state->str_call_at || name == state->str_call_soon) {
+    if (name == state->str_time || name == state->str_call_at || name == state->str_call_soon ||
+        name == state->str_create_future)
+    {
         loop_find_overrides(loop);
     }
     return result;
@@ -180,12 +183,12 @@ loop_method_run_turns(PyObject *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     loop_find_overrides(loop);
-    do {
-        if (loop_turn(loop) < 0) {
-            return NULL;
-        }
-    } while (!loop->is_stopping);
-    Py_RETURN_NONE;
+    Py_XSETREF(loop->future_kwargs, Py_BuildValue("{OO}", loop->state->str_loop, self));
+    int result = loop->future_kwargs == NULL ? -1 : 0;
+    while (result == 0 && (result = loop_turn(loop)) == 0 && !loop->is_stopping) {
+    }
+    Py_CLEAR(loop->future_kwargs);
+    return result < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* --- state that Python sees */
@@ -387,6 +390,7 @@ loop_traverse(PyObject *self, visitproc visit, void *arg)
     struct loop *loop = (struct loop *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(loop->failure);
+    Py_VISIT(loop->future_kwargs);
     Py_VISIT(loop->exception_handler);
     Py_VISIT(loop->task_factory);
     Py_VISIT(loop->default_executor);
@@ -413,6 +417,7 @@ loop_clear(PyObject *self)
     struct loop *loop = (struct loop *)self;
     loop_release(loop);
     Py_CLEAR(loop->failure);
+    Py_CLEAR(loop->future_kwargs);
     Py_CLEAR(loop->exception_handler);
     Py_CLEAR(loop->task_factory);
     Py_CLEAR(loop->default_executor);

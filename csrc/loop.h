@@ -37,6 +37,7 @@ struct loop {
     struct loop_owned owned; /* head of the circular list */
     char *read_buffer;       /* LOOP_READ_BUFFER_SIZE bytes, for one read at a time; made on first use */
     PyObject *failure;       /* KeyboardInterrupt or SystemExit of a callback, on its way out of run_forever */
+    PyObject *future_kwargs; /* {'loop': this loop} for its futures while it runs, else NULL: it is a cycle */
     PyThreadState *blocked;  /* saved while the core waits without the GIL */
     bool is_closed;
     bool is_stopping;
@@ -45,6 +46,7 @@ struct loop {
     bool overrides_time;
     bool overrides_call_at;
     bool overrides_call_soon;
+    bool overrides_create_future;
     /* Shared with asyncio.BaseEventLoop, which reads and writes them as attributes. */
     unsigned long thread_id; /* of the running loop, else 0 */
     double clock_resolution;
@@ -65,6 +67,9 @@ int loop_defer(struct loop *loop, ready_run run, PyObject *object);
 int loop_call_soon(struct loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs, PyObject *context);
 /* In a later turn: waiter.set_result(None), unless the waiter was cancelled. */
 int loop_wake_waiter(struct loop *loop, PyObject *waiter);
+
+/* --- create_future(), by the subclass's method where it has one */
+PyObject *loop_create_future(struct loop *loop);
 
 /* --- errors */
 /* The exception that is set left a callback which the core called: KeyboardInterrupt and SystemExit are kept and interrupt

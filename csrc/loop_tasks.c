@@ -8,16 +8,31 @@
 PyObject *
 loop_method_create_future(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    module_state *state = ((struct loop *)self)->state;
+    struct loop *loop = (struct loop *)self;
+    module_state *state = loop->state;
     PyObject *future_type = PyObject_GetAttr(state->futures, state->str_Future);
+    PyObject *future = NULL;
     if (future_type == NULL) {
         return NULL;
     }
-    PyObject *args[] = {NULL, self};
-    PyObject *future = PyObject_Vectorcall(future_type, args + 1, 0 | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                                           state->kwnames_loop);
+    if (future_type == state->Future && loop->thread_id == PyThread_get_thread_ident() && loop->future_kwargs != NULL) {
+        /* The type makes these two objects out of a vectorcall, each time, and keeps neither. */
+        future = PyObject_Call(future_type, state->no_args, loop->future_kwargs);
+    }
+    else {
+        PyObject *args[] = {NULL, self};
+        future = PyObject_Vectorcall(future_type, args + 1, 0 | PY_VECTORCALL_ARGUMENTS_OFFSET, state->kwnames_loop);
+    }
     Py_DECREF(future_type);
     return future;
+}
+
+PyObject *
+loop_create_future(struct loop *loop)
+{
+    PyObject *self = (PyObject *)loop;
+    return loop->overrides_create_future ? PyObject_CallMethodNoArgs(self, loop->state->str_create_future)
+                                         : loop_method_create_future(self, NULL);
 }
 
 /* With a task factory, in debug mode, or with keywords that only some Python versions know, asyncio's own method does it. */

@@ -34,7 +34,8 @@ module_exec(PyObject *module)
     }
     MODULE_IMPORTS(X)
 #undef X
-    if ((state->kwnames_loop = Py_BuildValue("(O)", state->str_loop)) == NULL ||
+    if ((state->no_args = PyTuple_New(0)) == NULL ||
+        (state->kwnames_loop = Py_BuildValue("(O)", state->str_loop)) == NULL ||
         (state->kwnames_loop_name_context = Py_BuildValue("(OOO)", state->str_loop, state->str_name,
                                                           state->str_context)) == NULL)
     {
@@ -77,6 +78,8 @@ module_clear(PyObject *module)
 #define X(name, module_name, attribute) Py_CLEAR(state->name);
     MODULE_IMPORTS(X)
 #undef X
+    Py_CLEAR(state->no_args);
+    Py_CLEAR(state->raw_socket_fileno);
     Py_CLEAR(state->kwnames_loop);
     Py_CLEAR(state->kwnames_loop_name_context);
     Py_CLEAR(state->kwnames_debug);

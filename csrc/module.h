@@ -98,6 +98,7 @@
 #define MODULE_IMPORTS(X) \
     X(futures, "asyncio", "futures") \
     X(tasks, "asyncio", "tasks") \
+    X(Future, "asyncio", "Future") \
     X(Handle, "asyncio.events", "Handle") \
     X(TimerHandle, "asyncio.events", "TimerHandle") \
     X(BaseEventLoop, "asyncio.base_events", "BaseEventLoop") \
@@ -143,6 +144,8 @@ typedef struct module_state {
     MODULE_TYPES(X)
 #undef X
     /* Names of keyword arguments, for vectorcall. */
+    PyObject *no_args;                   /* () */
+    PyObject *raw_socket_fileno;         /* _socket.socket.fileno */
     PyObject *kwnames_loop;              /* loop */
     PyObject *kwnames_loop_name_context; /* loop, name, context */
     PyObject *kwnames_debug;             /* debug, or NULL where format_callback_source takes none */

@@ -57,7 +57,7 @@ sock_method_outcome(struct sock_operation *op, PyObject *name, size_t nargs, PyO
 bool
 sock_get_fd(struct sock_operation *op, int *fd)
 {
-    PyObject *number = PyObject_CallMethodNoArgs(op->sock, op->loop->state->str_fileno);
+    PyObject *number = PyObject_CallOneArg(op->loop->state->raw_socket_fileno, op->sock);
     if (number == NULL) {
         return false;
     }

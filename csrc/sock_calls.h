@@ -33,8 +33,6 @@ enum sock_outcome sock_result_outcome(PyObject *made, PyObject **result);
 /* Call the socket's own method with the operation's first `nargs` arguments. */
 enum sock_outcome sock_method_outcome(struct sock_operation *op, PyObject *name, size_t nargs, PyObject **result);
 
-/* The number that a plain socket has now, -1 when it is closed; false with an exception set. */
-bool sock_get_fd(struct sock_operation *op, int *fd);
 /* An attribute of a plain socket as its C half has it: an int, where socket.socket itself makes an enum in Python. */
 int sock_get_int(struct sock_operation *op, PyObject *name, int *value);
 /* sock.gettimeout() != 0: 1 or 0, or -1 with the exception set. */

@@ -15,14 +15,12 @@ iterator_result(PySendResult status, PyObject *result)
     if (status != PYGEN_RETURN) {
         return result;
     }
-    if (PyTuple_Check(result) || PyExceptionInstance_Check(result)) {
-        /* PyErr_SetObject would take these for the arguments, or for the exception itself. */
-        Py_XSETREF(result, PyObject_CallOneArg(PyExc_StopIteration, result));
+    /* Not PyErr_SetObject, which would take a tuple for the arguments, and an exception for the one to raise. */
+    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
+    if (stop != NULL) {
+        PyErr_SetRaisedException(stop);
     }
-    if (result != NULL) {
-        PyErr_SetObject(PyExc_StopIteration, result);
-        Py_DECREF(result);
-    }
+    Py_DECREF(result);
     return NULL;
 }
 
@@ -288,5 +286,6 @@ int
 sock_ops_setup_types(PyObject *module, module_state *state)
 {
     state->SockOperation_type = module_add_type(module, &operation_spec, NULL);
-    return state->SockOperation_type == NULL ? -1 : 0;
+    state->raw_socket_fileno = PyObject_GetAttr(state->raw_socket_type, state->str_fileno);
+    return state->SockOperation_type == NULL || state->raw_socket_fileno == NULL ? -1 : 0;
 }

@@ -34,6 +34,9 @@ bind_arguments(const struct sock_call *call, PyObject *const *args, Py_ssize_t n
     for (Py_ssize_t i = 0; i < nargs; i++) {
         bound[i] = args[i];
     }
+    if (kwnames == NULL && nargs >= call->required_count) {
+        return 0;
+    }
     Py_ssize_t keyword_count = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
     for (Py_ssize_t i = 0; i < keyword_count; i++) {
         PyObject *keyword = PyTuple_GET_ITEM(kwnames, i);

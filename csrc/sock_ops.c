@@ -155,20 +155,40 @@ operation_set_inner(struct sock_operation *op, PyObject *awaitable)
     return 0;
 }
 
+/* The number to watch; -1 with an exception set. */
+static int
+operation_fileno(struct sock_operation *op)
+{
+    int fd = -1;
+    if (op->is_direct) {
+        if (!sock_get_fd(op, &fd)) {
+            return -1;
+        }
+    }
+    else {
+        PyObject *number = PyObject_CallMethodNoArgs(op->sock, op->loop->state->str_fileno);
+        fd = number == NULL ? -1 : fd_registry_fileno(number);
+        Py_XDECREF(number);
+        if (PyErr_Occurred()) {
+            return -1;
+        }
+    }
+    if (fd < 0) {
+        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %d", fd);
+        return -1;
+    }
+    return fd;
+}
+
 /* The call would block: make the future, and watch the socket for it. */
 static int
 operation_watch(struct sock_operation *op)
 {
-    module_state *state = op->loop->state;
     int status = -1;
 
-    PyObject *future = PyObject_CallMethodNoArgs((PyObject *)op->loop, state->str_create_future);
-    PyObject *number = future == NULL ? NULL : PyObject_CallMethodNoArgs(op->sock, state->str_fileno);
-    if (number == NULL) {
-        goto done;
-    }
-    int fd = fd_registry_fileno(number);
-    if (fd < 0 || loop_check_thread(op->loop) < 0 || fd_registry_check_free(op->loop, fd, number) < 0 ||
+    PyObject *future = loop_create_future(op->loop);
+    int fd = future == NULL ? -1 : operation_fileno(op);
+    if (fd < 0 || loop_check_thread(op->loop) < 0 || fd_registry_check_free(op->loop, fd, NULL) < 0 ||
         loop_check_closed(op->loop) < 0 || operation_set_inner(op, future) < 0)
     {
         goto done;
@@ -181,7 +201,6 @@ operation_watch(struct sock_operation *op)
     status = 0;
 
 done:
-    Py_XDECREF(number);
     Py_XDECREF(future);
     return status;
 }

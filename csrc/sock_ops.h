@@ -69,6 +69,8 @@ void sock_operation_drop(struct sock_operation *op);
 
 /* --- sock_calls.c: asyncio's checks of the socket, and whether system calls can be made on it directly */
 int sock_check_socket(struct sock_operation *op);
+/* The number that a plain socket has now, -1 when it is closed; false with an exception set. */
+bool sock_get_fd(struct sock_operation *op, int *fd);
 
 /* Methods of Loop. */
 extern PyMethodDef sock_ops_loop_methods[];

@@ -2,6 +2,7 @@
 """run_forever, run_until_complete, stop and close; tasks, executors, async generators; the life of a loop."""
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import sys
@@ -313,6 +314,54 @@ def test_create_task_takes_a_name_and_a_context(loop, run):
     assert run(main()) == "given"
     assert type(loop.create_future()) is asyncio.Future
     assert loop.create_future().get_loop() is loop
+
+
+def test_futures_of_a_running_loop(loop):
+    class Future(asyncio.Future):
+        pass
+
+    async def main():
+        assert type(loop.create_future()) is asyncio.Future
+        assert loop.create_future().get_loop() is loop
+        assert (await asyncio.to_thread(loop.create_future)).get_loop() is loop
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(asyncio.futures, "Future", Future)
+            assert type(loop.create_future()) is Future
+            assert loop.create_future().get_loop() is loop
+
+    loop.run_until_complete(main())
+
+
+@pytest.mark.parametrize("way_out", [None, KeyboardInterrupt])
+def test_a_closed_loop_that_has_run_goes_away_at_once(loop_factory, way_out):
+    def leave():
+        if way_out is not None:
+            raise way_out
+
+    loop = loop_factory()
+    gone = weakref.ref(loop)
+    loop.call_soon(loop.create_future)
+    loop.call_soon(leave)
+    loop.call_soon(loop.stop)
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            loop.run_forever()
+        loop.close()
+        del loop
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.ours  # asyncio has one
+def test_selector_is_missing_with_a_reason(loop):
+    assert not hasattr(loop, "no_such_attribute") and not hasattr(loop, "_selector")
+    with pytest.raises(AttributeError, match=r"has no attribute '_selector': .*nest_asyncio"):
+        loop._selector
+    loop._selector = None
+    assert loop._selector is None
 
 
 def test_one_loop_per_thread(loop_factory, no_leaks):

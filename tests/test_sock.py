@@ -751,6 +751,19 @@ async def test_a_reused_fd_number_is_not_read_for_the_old_owner(loop, make_pair)
         await stale
 
 
+async def test_another_file_under_the_same_number(loop, make_pair):
+    sock, peer = make_pair()
+    other_sock, other_peer = make_pair()
+    for message in (b"one", b"two"):
+        task = await pending(loop.sock_recv(sock, 100))
+        peer.send(message)
+        assert await task == message
+    os.dup2(other_sock.fileno(), sock.fileno())
+    task = await pending(loop.sock_recv(sock, 100))
+    other_peer.send(b"three")
+    assert await task == b"three"
+
+
 async def test_a_closed_socket(loop, make_pair, listener):
     sock, _ = make_pair()
     sock.close()
@@ -982,6 +995,34 @@ def test_an_overridden_create_future_is_used(loop_factory, no_leaks):
         assert operation.send(None) is made[0]
         operation.close()
     loop.close()
+
+
+async def test_a_create_future_set_on_the_loop_is_used(loop, pair):
+    sock, peer = pair
+    future = asyncio.Future(loop=loop)
+    loop.create_future = lambda: future
+    operation = loop.sock_recv(sock, 10)
+    assert operation.send(None) is future
+    operation.close()
+    del loop.create_future
+    task = await pending(loop.sock_recv(sock, 10))
+    peer.send(b"hello")
+    assert await task == b"hello"
+    assert not future.done()
+
+
+async def test_a_fake_socket_without_an_fd(loop, pair):
+    fake = FakeSocket(pair[0], BlockingIOError())
+    fake.fileno = lambda: -1
+    with pytest.raises(ValueError, match="^Invalid file descriptor: -1$"):
+        await loop.sock_recv(fake, 10)
+
+
+async def test_results_that_an_exception_could_be_mistaken_for(loop, pair):
+    for answer in ((1, 2), (), ValueError("a result"), StopIteration(3)):
+        fake = FakeSocket(pair[0])
+        fake.recv = lambda n, answer=answer: answer
+        assert await loop.sock_recv(fake, 10) is answer
 
 
 # --- the coroutine
