@@ -5,12 +5,20 @@
  */
 #include "loop_calls.h"
 
+/* As PyObject_GetAttr; a new reference. */
+static PyObject *
+module_attribute(PyObject *module, PyObject *name)
+{
+    PyObject *value = PyDict_GetItemWithError(PyModule_GetDict(module), name);
+    return value != NULL ? Py_NewRef(value) : PyErr_Occurred() ? NULL : PyObject_GetAttr(module, name);
+}
+
 PyObject *
 loop_method_create_future(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     struct loop *loop = (struct loop *)self;
     module_state *state = loop->state;
-    PyObject *future_type = PyObject_GetAttr(state->futures, state->str_Future);
+    PyObject *future_type = module_attribute(state->futures, state->str_Future);
     PyObject *future = NULL;
     if (future_type == NULL) {
         return NULL;
@@ -84,7 +92,7 @@ loop_method_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (loop_check_closed(loop) < 0) {
         return NULL;
     }
-    PyObject *task_type = PyObject_GetAttr(state->tasks, state->str_Task);
+    PyObject *task_type = module_attribute(state->tasks, state->str_Task);
     if (task_type == NULL) {
         return NULL;
     }

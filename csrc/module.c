@@ -69,6 +69,7 @@ module_clear(PyObject *module)
 {
     module_state *state = PyModule_GetState(module);
     handle_close_pools(state);
+    sock_ops_clear_pool(state);
 #define X(name) Py_CLEAR(state->name##_type);
     MODULE_TYPES(X)
 #undef X

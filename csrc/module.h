@@ -139,6 +139,8 @@ struct handle_pool {
     bool is_closed;
 };
 
+enum { MODULE_SOCK_POOL_SIZE = 16 };
+
 typedef struct module_state {
 #define X(name) PyTypeObject *name##_type;
     MODULE_TYPES(X)
@@ -152,6 +154,8 @@ typedef struct module_state {
     bool does_server_take_transport;     /* Server._attach(transport), or _attach() without an argument (Python 3.12) */
     bool sends_empty_datagrams;          /* asyncio's sendto() does not drop them (Python 3.13) */
     bool accept_takes_context;           /* asyncio's _accept_connection2 takes context= (Python 3.15) */
+    PyObject *sock_pool[MODULE_SOCK_POOL_SIZE]; /* memory for SockOperations (see sock_coroutine.c) */
+    int sock_pool_count;
     /* Where our own fields begin in a type that extends one of asyncio's (see handle.c). */
     Py_ssize_t handle_offset;
     struct handle_pool handle_pool, timer_handle_pool;
@@ -185,5 +189,7 @@ int pipe_transport_setup_types(PyObject *module, module_state *state);
 int datagram_transport_setup_types(PyObject *module, module_state *state);
 int server_setup_types(PyObject *module, module_state *state);
 int sock_ops_setup_types(PyObject *module, module_state *state);
+/* While the type is there still. */
+void sock_ops_clear_pool(module_state *state);
 
 #endif

@@ -8,6 +8,9 @@
 
 #include "loop.h"
 
+#include <stddef.h>
+#include <string.h>
+
 /* The result of a step as an iterator gives it: a return is StopIteration with the value. */
 static PyObject *
 iterator_result(PySendResult status, PyObject *result)
@@ -209,20 +212,65 @@ operation_clear(PyObject *self)
     return 0;
 }
 
+/* --- the pool: an echo makes two operations a message, one after the other, so a few serve all.  The GIL guards it;
+ * without one there is none.  What is in it is clean: no reference, no weak reference, not tracked, never finalized. */
+
+static PyObject *
+operation_alloc(module_state *state)
+{
+#ifndef Py_GIL_DISABLED
+    if (state->sock_pool_count > 0) {
+        PyObject *self = PyObject_Init(state->sock_pool[--state->sock_pool_count], state->SockOperation_type);
+        size_t head = offsetof(struct sock_operation, loop);
+        memset((char *)self + head, 0, sizeof(struct sock_operation) - head);
+        PyObject_GC_Track(self);
+        return self;
+    }
+#endif
+    return state->SockOperation_type->tp_alloc(state->SockOperation_type, 0);
+}
+
+static void
+operation_free(PyObject *self, module_state *state)
+{
+#ifndef Py_GIL_DISABLED
+    if (state->sock_pool_count < MODULE_SOCK_POOL_SIZE && !PyObject_GC_IsFinalized(self) &&
+        Py_IS_TYPE(self, state->SockOperation_type)) /* it is NULL when the module goes away */
+    {
+        state->sock_pool[state->sock_pool_count++] = self;
+        return;
+    }
+#endif
+    (void)state;
+    Py_TYPE(self)->tp_free(self);
+}
+
+void
+sock_ops_clear_pool(module_state *state)
+{
+    while (state->sock_pool_count > 0) {
+        PyObject_GC_Del(state->sock_pool[--state->sock_pool_count]);
+    }
+}
+
+/* --- its end */
+
 static void
 operation_dealloc(PyObject *self)
 {
     struct sock_operation *op = (struct sock_operation *)self;
     PyTypeObject *type = Py_TYPE(self);
+    module_state *state = op->loop->state;
 
-    if (PyObject_CallFinalizerFromDealloc(self) < 0) {
+    /* The finalizer has something to say about a new operation only. */
+    if (op->stage == SOCK_CREATED && PyObject_CallFinalizerFromDealloc(self) < 0) {
         return;
     }
     PyObject_GC_UnTrack(self);
     PyObject_ClearWeakRefs(self);
     sock_operation_drop(op);
     Py_CLEAR(op->loop);
-    type->tp_free(self);
+    operation_free(self, state);
     Py_DECREF(type);
 }
 
@@ -272,8 +320,7 @@ static PyType_Spec operation_spec = {
 struct sock_operation *
 sock_operation_new(struct loop *loop, const struct sock_call *call)
 {
-    PyTypeObject *type = loop->state->SockOperation_type;
-    struct sock_operation *op = (struct sock_operation *)type->tp_alloc(type, 0);
+    struct sock_operation *op = (struct sock_operation *)operation_alloc(loop->state);
     if (op != NULL) {
         op->loop = (struct loop *)Py_NewRef(loop);
         op->call = call;
