@@ -286,6 +286,9 @@ char *
 loop_read_buffer(struct loop *loop)
 {
     if (loop->read_buffer == NULL) {
+        /* glibc's malloc gives what is freed at the heap's end back to the kernel, page faults and all, until it has once
+         * seen a large block freed (mallopt(3), dynamic mmap threshold): so that messages of 100 KiB don't cost that. */
+        PyMem_Free(PyMem_Malloc(64 * LOOP_READ_BUFFER_SIZE));
         loop->read_buffer = PyMem_Malloc(LOOP_READ_BUFFER_SIZE);
         if (loop->read_buffer == NULL) {
             PyErr_NoMemory();

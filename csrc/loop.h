@@ -13,6 +13,7 @@
 #include "inbox.h"
 #include "module.h"
 #include "ready_queue.h"
+#include "stream_reader.h"
 #include "timer_heap.h"
 
 /* A transport that the core may call back.  The loop holds a strong reference to it while it is listed, and visits it, so
@@ -22,6 +23,14 @@ struct loop_owned {
     PyObject *object;
     /* The loop is closing: close the core object now, and call no protocol. */
     void (*on_loop_close)(PyObject *object);
+};
+
+/* Where the read under way puts its bytes, when that isn't the loop's own buffer: filled in on_buffer and empty again after the
+ * on_read that follows at once (see transport_read.c). */
+struct read_target {
+    Py_buffer view;              /* a buffered protocol's buffer, if obj is not NULL */
+    PyObject *bytes;             /* a bytes object that is cut to size then */
+    struct stream_reader reader; /* room in its buffer */
 };
 
 struct loop {
@@ -36,6 +45,7 @@ struct loop {
     struct fd_registry fds;
     struct loop_owned owned; /* head of the circular list */
     char *read_buffer;       /* LOOP_READ_BUFFER_SIZE bytes, for one read at a time; made on first use */
+    struct read_target target;
     PyObject *failure;       /* KeyboardInterrupt or SystemExit of a callback, on its way out of run_forever */
     PyObject *future_kwargs; /* {'loop': this loop} for its futures while it runs, else NULL: it is a cycle */
     PyThreadState *blocked;  /* saved while the core waits without the GIL */

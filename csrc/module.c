@@ -41,7 +41,7 @@ module_exec(PyObject *module)
     {
         return -1;
     }
-    if (handle_setup_types(module, state) < 0 || stream_transport_setup_types(module, state) < 0 ||
+    if (stream_reader_setup(state) < 0 || handle_setup_types(module, state) < 0 || stream_transport_setup_types(module, state) < 0 ||
         pipe_transport_setup_types(module, state) < 0 || datagram_transport_setup_types(module, state) < 0 ||
         server_setup_types(module, state) < 0 || sock_ops_setup_types(module, state) < 0 ||
         loop_setup_types(module, state) < 0)
@@ -81,6 +81,8 @@ module_clear(PyObject *module)
 #undef X
     Py_CLEAR(state->no_args);
     Py_CLEAR(state->raw_socket_fileno);
+    Py_CLEAR(state->feed_data);
+    Py_CLEAR(state->stream_data_received);
     Py_CLEAR(state->kwnames_loop);
     Py_CLEAR(state->kwnames_loop_name_context);
     Py_CLEAR(state->kwnames_debug);

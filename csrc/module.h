@@ -22,13 +22,20 @@
     X(_accept_connection2) \
     X(_args) \
     X(_attach) \
+    X(_buffer) \
     X(_check_callback) \
     X(_check_thread) \
     X(_detach) \
     X(_ensure_resolved) \
+    X(_eof) \
     X(_io_refs) \
+    X(_limit) \
+    X(_paused) \
     X(_process_exited) \
     X(_source_traceback) \
+    X(_stream_reader_wr) \
+    X(_transport) \
+    X(_waiter) \
     X(accept) \
     X(acquire) \
     X(buffer_updated) \
@@ -56,6 +63,7 @@
     X(exc_info) \
     X(exception) \
     X(family) \
+    X(feed_data) \
     X(fileno) \
     X(get_buffer) \
     X(getpeername) \
@@ -68,6 +76,7 @@
     X(loop) \
     X(message) \
     X(name) \
+    X(pause_reading) \
     X(pause_writing) \
     X(peername) \
     X(pipe) \
@@ -117,7 +126,9 @@
     X(ReadTransport, "asyncio.transports", "ReadTransport") \
     X(DatagramTransport, "asyncio.transports", "DatagramTransport") \
     X(BufferedProtocol, "asyncio.protocols", "BufferedProtocol") \
-    X(Server, "asyncio.base_events", "Server")
+    X(Server, "asyncio.base_events", "Server") \
+    X(StreamReader, "asyncio.streams", "StreamReader") \
+    X(StreamReaderProtocol, "asyncio.streams", "StreamReaderProtocol")
 
 /* Types of this module: state->NAME_type, set by the *_setup_types functions. */
 #define MODULE_TYPES(X) \
@@ -148,6 +159,8 @@ typedef struct module_state {
     /* Names of keyword arguments, for vectorcall. */
     PyObject *no_args;                   /* () */
     PyObject *raw_socket_fileno;         /* _socket.socket.fileno */
+    PyObject *feed_data;                 /* StreamReader.feed_data and StreamReaderProtocol.data_received, NULL if they are */
+    PyObject *stream_data_received;      /* not the stdlib's own (see stream_reader.c) */
     PyObject *kwnames_loop;              /* loop */
     PyObject *kwnames_loop_name_context; /* loop, name, context */
     PyObject *kwnames_debug;             /* debug, or NULL where format_callback_source takes none */
@@ -184,6 +197,7 @@ Py_ssize_t module_type_data_offset(PyTypeObject *type);
 /* Each room adds its types to the module. */
 int loop_setup_types(PyObject *module, module_state *state);
 int handle_setup_types(PyObject *module, module_state *state);
+int stream_reader_setup(module_state *state);
 int stream_transport_setup_types(PyObject *module, module_state *state);
 int pipe_transport_setup_types(PyObject *module, module_state *state);
 int datagram_transport_setup_types(PyObject *module, module_state *state);

@@ -6,6 +6,7 @@
 #include "protocol.h"
 
 #include "loop.h"
+#include "stream_reader.h"
 
 int
 protocol_set_context(struct protocol *protocol, PyObject *context)
@@ -83,8 +84,11 @@ status_of(PyObject *result)
 int
 protocol_data_received(struct protocol *protocol, module_state *state, PyObject *data)
 {
-    if (protocol_bind(protocol, &protocol->receive, state->str_data_received) < 0) {
-        return -1;
+    if (protocol->receive == NULL) {
+        if (protocol_bind(protocol, &protocol->receive, state->str_data_received) < 0) {
+            return -1;
+        }
+        protocol->feeds_reader = stream_reader_is_fed_by(protocol->object, protocol->receive, state);
     }
     return status_of(protocol_call(protocol, protocol->receive, data, NULL));
 }
@@ -194,4 +198,5 @@ protocol_clear(struct protocol *protocol)
     Py_CLEAR(protocol->receive);
     Py_CLEAR(protocol->updated);
     Py_CLEAR(protocol->object);
+    protocol->feeds_reader = false;
 }

@@ -21,6 +21,7 @@ struct protocol {
     PyObject *receive;
     PyObject *updated;
     bool is_buffered;
+    bool feeds_reader; /* `receive` is there, and is the data_received() of asyncio's own streams (stream_reader.h) */
 };
 
 /* The context of all calls; NULL means a copy of the present one.  0, or -1 with the exception set. */

@@ -283,7 +283,6 @@ transport_traverse(struct transport *t, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(t->self));
     Py_VISIT((PyObject *)t->loop);
-    Py_VISIT(t->view.obj);
     Py_VISIT(t->file);
     Py_VISIT(t->extra);
     Py_VISIT(t->empty_waiter);

@@ -54,7 +54,7 @@ struct transport {
     PyObject *self; /* borrowed: where all this lies */
     module_state *state;
     const struct transport_kind *kind;
-    Py_buffer view; /* a buffered protocol's buffer, between on_buffer and on_read; obj is NULL otherwise */
+    unsigned last_read_size;
     bool is_open;   /* to the protocol: from the beginning to connection_lost(), even when the loop has been closed */
     bool is_closing;
     bool is_paused;       /* reading, by pause_reading() */

@@ -3,7 +3,7 @@
  * The way of bytes from the core to the protocol, for StreamTransport and ReadPipeTransport; see transport.h.
  *
  * A plain protocol's bytes are read into the loop's one buffer, which stays in the cache, and copied into a bytes
- * object of the exact size; a buffered one's are read where it wants them.  The core calls these functions, inside a
+ * object of the exact size, or into the buffer of asyncio's StreamReader; a buffered one's are read where it wants them.  The core calls these functions, inside a
  * poll; they hold the transport while user code runs, and look at it again afterwards.
  */
 #include "transport.h"
@@ -37,6 +37,9 @@ transport_read_stop(struct transport *t)
 
 /* --- on_buffer */
 
+/* When the last read brought this many bytes, the next one goes where its bytes stay. */
+enum { READ_DIRECTLY_FROM = 16 * 1024 };
+
 /* What asyncio's recv_into() says about an object that it can't write to. */
 static void
 read_set_buffer_error(PyObject *object)
@@ -47,9 +50,9 @@ read_set_buffer_error(PyObject *object)
     }
 }
 
-/* Leave the protocol's buffer in t->view, or nothing: when get_buffer() failed, or stopped the reading. */
+/* Leave the protocol's buffer in the target, or nothing: when get_buffer() failed, or stopped the reading. */
 static void
-read_ask_protocol(struct transport *t)
+read_ask_protocol(struct transport *t, Py_buffer *view)
 {
     struct loop *loop = t->loop;
     PyObject *object = protocol_get_buffer(&t->protocol, t->state);
@@ -62,67 +65,144 @@ read_ask_protocol(struct transport *t)
             transport_fatal_error(t, "Fatal error: protocol.get_buffer() call failed.");
         }
     }
-    else if (t->stream != NULL && transport_is_reading(t) && PyObject_GetBuffer(object, &t->view, PyBUF_WRITABLE) < 0) {
+    else if (t->stream != NULL && transport_is_reading(t) && PyObject_GetBuffer(object, view, PyBUF_WRITABLE) < 0) {
         read_set_buffer_error(object);
         transport_fatal_error(t, t->kind->read_error);
     }
     Py_XDECREF(object);
 }
 
+/* Room for a large read where its bytes will stay, which saves a copy: in the reader's own buffer, or in a new bytes object. */
+static char *
+read_reserve(struct transport *t, size_t size)
+{
+    struct read_target *target = &t->loop->target;
+    if (t->protocol.feeds_reader) {
+        if (!stream_reader_hold(&target->reader, t->protocol.object, t->state)) {
+            return NULL;
+        }
+        char *room = stream_reader_reserve(&target->reader, (Py_ssize_t)size);
+        if (room == NULL) {
+            stream_reader_release(&target->reader);
+        }
+        return room;
+    }
+    target->bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+    if (target->bytes == NULL) {
+        PyErr_Clear();
+        return NULL;
+    }
+    return PyBytes_AS_STRING(target->bytes);
+}
+
 static void
 transport_on_buffer(void *owner, struct iovec *buffer)
 {
     struct transport *t = owner;
-    if (!t->protocol.is_buffered) {
-        buffer->iov_base = loop_read_buffer(t->loop);
-        buffer->iov_len = buffer->iov_base == NULL ? 0 : LOOP_READ_BUFFER_SIZE;
-        if (buffer->iov_base == NULL) {
-            transport_fatal_error(t, t->kind->read_error);
-        }
+    struct read_target *target = &t->loop->target;
+    if (t->protocol.is_buffered) {
+        PyObject *self = Py_NewRef(t->self), *loop = Py_NewRef(t->loop);
+        read_ask_protocol(t, &target->view);
+        *buffer = (struct iovec){target->view.buf, target->view.obj == NULL ? 0 : (size_t)target->view.len};
+        Py_DECREF(self);
+        Py_DECREF(loop);
         return;
     }
-    PyObject *self = Py_NewRef(t->self);
-    read_ask_protocol(t);
-    buffer->iov_base = t->view.buf;
-    buffer->iov_len = t->view.obj == NULL ? 0 : (size_t)t->view.len;
-    Py_DECREF(self);
+    if (t->last_read_size >= READ_DIRECTLY_FROM) {
+        size_t size = t->last_read_size * 2 < LOOP_READ_BUFFER_SIZE ? t->last_read_size * 2 : LOOP_READ_BUFFER_SIZE;
+        buffer->iov_base = read_reserve(t, size);
+        buffer->iov_len = size;
+        if (buffer->iov_base != NULL) {
+            return;
+        }
+    }
+    buffer->iov_base = loop_read_buffer(t->loop);
+    buffer->iov_len = buffer->iov_base == NULL ? 0 : LOOP_READ_BUFFER_SIZE;
+    if (buffer->iov_base == NULL) {
+        transport_fatal_error(t, t->kind->read_error);
+    }
 }
 
 /* --- on_read */
 
+/* A call of data_received(), or what stands for it, is over. */
 static void
-read_deliver_bytes(struct transport *t, const char *start, Py_ssize_t size)
+read_end_receive(struct transport *t, struct loop *loop, int result)
+{
+    if (result < 0 && loop_is_reportable(loop)) {
+        t->kind->on_receive_error(t, "Fatal error: protocol.data_received() call failed.");
+    }
+}
+
+/* Takes over the reference; NULL is a bytes object that could not be made. */
+static void
+read_deliver_object(struct transport *t, PyObject *data)
 {
     struct loop *loop = t->loop;
-    PyObject *data = PyBytes_FromStringAndSize(start, size);
-    if (t->view.obj != NULL) {
-        PyBuffer_Release(&t->view);
-    }
     if (data == NULL) {
         transport_fatal_error(t, t->kind->read_error);
         return;
     }
-    if (protocol_data_received(&t->protocol, t->state, data) < 0 && loop_is_reportable(loop)) {
-        t->kind->on_receive_error(t, "Fatal error: protocol.data_received() call failed.");
-    }
+    read_end_receive(t, loop, protocol_data_received(&t->protocol, t->state, data));
     Py_DECREF(data);
 }
 
 static void
-read_deliver(struct transport *t, Py_ssize_t size)
+read_deliver_shared(struct transport *t, Py_ssize_t size)
 {
     struct loop *loop = t->loop;
-    if (t->view.obj == NULL) {
-        read_deliver_bytes(t, loop->read_buffer, size);
-        return;
+    struct stream_reader reader;
+    if (t->protocol.feeds_reader && stream_reader_hold(&reader, t->protocol.object, t->state)) {
+        read_end_receive(t, loop, stream_reader_feed(&reader, t->state, loop->read_buffer, size));
+        stream_reader_release(&reader);
     }
+    else {
+        read_deliver_object(t, PyBytes_FromStringAndSize(loop->read_buffer, size));
+    }
+}
+
+static void
+read_deliver_buffered(struct transport *t, Py_buffer *view, Py_ssize_t size)
+{
+    struct loop *loop = t->loop;
     if (!t->protocol.is_buffered) { /* get_buffer() has put a plain protocol in its place */
-        read_deliver_bytes(t, t->view.buf, size);
+        PyObject *data = PyBytes_FromStringAndSize(view->buf, size);
+        PyBuffer_Release(view);
+        read_deliver_object(t, data);
         return;
     }
-    PyBuffer_Release(&t->view);
+    PyBuffer_Release(view);
     if (protocol_buffer_updated(&t->protocol, t->state, size) < 0 && loop_is_reportable(loop)) {
         t->kind->on_receive_error(t, "Fatal error: protocol.buffer_updated() call failed.");
+    }
+}
+
+/* `size` bytes, 0 if nothing came, are where `target` says. */
+static void
+read_deliver(struct transport *t, struct read_target *target, Py_ssize_t size)
+{
+    struct loop *loop = t->loop;
+    if (target->reader.reader != NULL) {
+        read_end_receive(t, loop, stream_reader_commit(&target->reader, t->state, size));
+        stream_reader_release(&target->reader);
+    }
+    else if (target->bytes != NULL) {
+        if (size == 0) {
+            Py_CLEAR(target->bytes);
+            return;
+        }
+        _PyBytes_Resize(&target->bytes, size);
+        read_deliver_object(t, target->bytes);
+    }
+    else if (target->view.obj != NULL) {
+        if (size == 0) {
+            PyBuffer_Release(&target->view);
+            return;
+        }
+        read_deliver_buffered(t, &target->view, size);
+    }
+    else if (size > 0) {
+        read_deliver_shared(t, size);
     }
 }
 
@@ -133,22 +213,18 @@ transport_on_read(void *owner, ssize_t result)
     struct loop *loop = t->loop;
     PyObject *self = Py_NewRef(t->self);
     int64_t start_ns = loop->is_debug ? loop_now_ns() : 0;
-    if (result > 0) {
-        read_deliver(t, result);
+    struct read_target target = loop->target;
+    loop->target = (struct read_target){0};
+    t->last_read_size = result > 0 ? (unsigned)result : 0;
+    read_deliver(t, &target, result > 0 ? result : 0);
+    if (result == 0) {
+        t->is_read_started = false;
+        t->kind->on_end(t);
     }
-    else {
-        if (t->view.obj != NULL) {
-            PyBuffer_Release(&t->view);
-        }
-        if (result == 0) {
-            t->is_read_started = false;
-            t->kind->on_end(t);
-        }
-        else if (result != -EAGAIN) {
-            t->is_read_started = false;
-            errors_set((int)result);
-            transport_fatal_error(t, t->kind->read_error);
-        }
+    else if (result < 0 && result != -EAGAIN) {
+        t->is_read_started = false;
+        errors_set((int)result);
+        transport_fatal_error(t, t->kind->read_error);
     }
     if (start_ns != 0) {
         loop_warn_if_slow(loop, self, start_ns);
