@@ -25,6 +25,7 @@
     X(_buffer) \
     X(_check_callback) \
     X(_check_thread) \
+    X(_clients) \
     X(_detach) \
     X(_ensure_resolved) \
     X(_eof) \
@@ -128,7 +129,8 @@
     X(BufferedProtocol, "asyncio.protocols", "BufferedProtocol") \
     X(Server, "asyncio.base_events", "Server") \
     X(StreamReader, "asyncio.streams", "StreamReader") \
-    X(StreamReaderProtocol, "asyncio.streams", "StreamReaderProtocol")
+    X(StreamReaderProtocol, "asyncio.streams", "StreamReaderProtocol") \
+    X(WeakSet, "weakref", "WeakSet")
 
 /* Types of this module: state->NAME_type, set by the *_setup_types functions. */
 #define MODULE_TYPES(X) \
@@ -141,6 +143,7 @@
     X(DatagramTransport) \
     X(Accepted) \
     X(Listener) \
+    X(ServerClients) \
     X(SockOperation)
 
 /* Memory of dead objects of one type, for the next ones (see handle.c). */

@@ -9,6 +9,7 @@
 
 #include "errors.h"
 #include "loop.h"
+#include "server_clients.h"
 #include "socket_info.h"
 
 #include <errno.h>
@@ -258,7 +259,10 @@ int
 server_setup_types(PyObject *module, module_state *state)
 {
     state->Listener_type = module_add_type(module, &listener_spec, NULL);
-    return state->Listener_type == NULL ? -1 : accepted_setup_types(module, state);
+    if (state->Listener_type == NULL || server_clients_setup_types(module, state) < 0) {
+        return -1;
+    }
+    return accepted_setup_types(module, state);
 }
 
 /* --- methods of Loop */
@@ -324,7 +328,12 @@ server_start_serving(PyObject *self, PyObject *args, PyObject *kwargs)
     if (listener == NULL) {
         return NULL;
     }
-    int result = fd_registry_watch(loop, ((struct listener *)listener)->fd, CORE_READABLE, listener_on_ready, listener);
+    PyObject *server = ((struct listener *)listener)->server;
+    int result = server == NULL ? 0 : server_clients_install(loop->state, server);
+    if (result == 0) {
+        int fd = ((struct listener *)listener)->fd;
+        result = fd_registry_watch(loop, fd, CORE_READABLE, listener_on_ready, listener);
+    }
     Py_DECREF(listener);
     if (result < 0) {
         return NULL;

@@ -8,6 +8,7 @@
 #ifndef RLOOP_STREAM_SOCKET_H
 #define RLOOP_STREAM_SOCKET_H
 
+#include "server_clients.h"
 #include "stream_transport.h"
 #include "transport.h"
 
@@ -15,7 +16,8 @@ struct stream_addresses;
 
 struct stream_transport {
     struct transport base;
-    PyObject *server; /* asyncio's Server, or NULL */
+    PyObject *server;            /* asyncio's Server, or NULL */
+    struct server_client client; /* among that one's */
     struct stream_addresses *addresses;
     int family;
 };

@@ -367,6 +367,8 @@ stream_finalize(PyObject *self)
 static void
 stream_dealloc(PyObject *self)
 {
+    /* First of all, so that nobody finds it there any more.  If it is still open, the finalizer leaves the server too. */
+    server_client_leave(&stream_of(transport_of(self))->client);
     if (transport_begin_dealloc(self)) {
         stream_clear(self);
         stream_socket_free(transport_of(self));

@@ -3,8 +3,10 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 import threading
+import warnings
 
 import pytest
 
@@ -156,6 +158,92 @@ async def test_server_does_not_keep_lost_clients(loop):
         with clients(server, 1):
             await until(lambda: len(server._clients) == 1)
         await until(lambda: len(server._clients) == 0)
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.mark.skipif(not HAS_CLOSE_CLIENTS, reason="the server of 3.12 knows no clients")
+async def test_the_clients_of_a_server(loop):
+    accepted = Accepted()
+    server = await loop.create_server(accepted, "127.0.0.1", 0)
+    other = await loop.create_server(Recorder, "127.0.0.1", 0)
+    with clients(server, 3):
+        await until(lambda: len(server._clients) == 3)
+        transports = {protocol.transport for protocol in accepted.protocols}
+        assert set(server._clients) == set(server._clients.copy()) == transports
+        first = next(iter(transports))
+        assert first in server._clients and first not in other._clients
+        server._clients.add(first)
+        assert len(server._clients) == 3
+        server._clients.discard(first)
+        server._clients.discard(first)
+        assert first not in server._clients and len(server._clients) == 2
+        other._attach(first)
+        server._attach(first)
+        assert len(server._clients) == 3 and list(other._clients) == [first]
+        other._detach(first)
+        assert len(server._clients) == 3 and len(other._clients) == 0
+        server.abort_clients()
+        await until(lambda: len(server._clients) == 0)
+    for each in (server, other):
+        each.close()
+        await each.wait_closed()
+
+
+@pytest.mark.skipif(not HAS_CLOSE_CLIENTS, reason="the server of 3.12 knows no clients")
+async def test_transports_of_other_kinds_are_clients_too(loop):
+    class Other:
+        closed = False
+
+        def close(self):
+            self.closed = True
+
+    server = await loop.create_server(Recorder, "127.0.0.1", 0)
+    one, two = Other(), Other()
+    server._attach(one)
+    server._attach(two)
+    server.close_clients()
+    assert one.closed and two.closed and len(server._clients) == 2 and one in server._clients
+    del two
+    gc.collect()
+    assert list(server._clients) == [one]
+    server.close()
+    waiting = loop.create_task(server.wait_closed())
+    await turns()
+    assert not waiting.done()
+    server._detach(one)
+    await waiting
+
+
+@pytest.mark.skipif(not HAS_CLOSE_CLIENTS, reason="the server of 3.12 knows no clients")
+def test_a_server_keeps_no_client_alive(loop_factory, no_leaks):
+    loop = loop_factory()
+    accepted = Accepted()
+    server = loop.run_until_complete(loop.create_server(accepted, "127.0.0.1", 0))
+    with clients(server, 2):
+        loop.run_until_complete(until(lambda: len(server._clients) == 2))
+        loop.close()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            accepted.protocols.clear()
+            gc.collect()
+        assert len(server._clients) == 0 and set(server._clients) == set()
+    for sock in server.sockets:
+        sock._sock.close()
+
+
+@pytest.mark.skipif(not HAS_CLOSE_CLIENTS, reason="the server of 3.12 knows no clients")
+async def test_clients_outlive_their_server(loop):
+    accepted = Accepted()
+    server = await loop.create_server(accepted, "127.0.0.1", 0)
+    with clients(server, 2) as peers:
+        await until(lambda: len(server._clients) == 2)
+        server._clients = set()  # what it had is freed
+        peers[0].send(b"hello")
+        await until(lambda: any(protocol.data for protocol in accepted.protocols))
+        for protocol in accepted.protocols:
+            protocol.transport.abort()
+        await turns()
     server.close()
     await server.wait_closed()
 

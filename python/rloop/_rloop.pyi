@@ -1,6 +1,6 @@
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from contextvars import Context
 from typing import Any, TypeVar, TypeVarTuple, final
 
@@ -40,6 +40,15 @@ class Listener:
 
 @final
 class Accepted: ...
+
+@final
+class ServerClients:
+    def add(self, transport: asyncio.BaseTransport, /) -> None: ...
+    def discard(self, transport: asyncio.BaseTransport, /) -> None: ...
+    def copy(self, /) -> set[asyncio.BaseTransport]: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[asyncio.BaseTransport]: ...
+    def __contains__(self, transport: object, /) -> bool: ...
 
 @final
 class SockOperation(Coroutine[asyncio.Future[Any], None, _T]):
