@@ -16,7 +16,8 @@ struct server_clients {
     PyObject_HEAD
     struct server_client head;
     Py_ssize_t count;
-    PyObject *others; /* a WeakSet */
+    PyObject *others; /* a WeakSet ... */
+    bool is_alone;    /* ... that nobody was ever in */
 };
 
 /* The transport's place, or NULL for any other object. */
@@ -56,6 +57,7 @@ clients_add(PyObject *self, PyObject *transport)
     struct server_clients *clients = (struct server_clients *)self;
     struct server_client *client = client_of(self, transport);
     if (client == NULL || (client->clients != NULL && client->clients != clients)) {
+        clients->is_alone = false;
         return PyObject_CallMethod(clients->others, "add", "O", transport);
     }
     if (client->clients == NULL) {
@@ -85,7 +87,7 @@ static Py_ssize_t
 clients_length(PyObject *self)
 {
     struct server_clients *clients = (struct server_clients *)self;
-    Py_ssize_t others = PyObject_Size(clients->others);
+    Py_ssize_t others = clients->is_alone ? 0 : PyObject_Size(clients->others);
     return others < 0 ? -1 : clients->count + others;
 }
 
@@ -192,6 +194,12 @@ clients_new(module_state *state, PyObject *others)
     }
     clients->head.previous = clients->head.next = &clients->head;
     clients->others = others;
+    Py_ssize_t count = PyObject_Size(others);
+    if (count < 0) {
+        Py_CLEAR(clients);
+        return NULL;
+    }
+    clients->is_alone = count == 0;
     return (PyObject *)clients;
 }
 
