@@ -4,7 +4,7 @@
 import itertools
 
 import figures
-from loops import BASELINE
+import report
 
 CASES_IN_A_CHART = 12
 
@@ -19,10 +19,11 @@ def curves(cases):
 
 
 def draw_bars(plot, cases, names, path):
+    baseline = report.baseline_of(names)
     figure, axes = plot.subplots(figsize=(11, 1 + 0.8 * len(cases)), layout="constrained")
     height = 0.8 / len(names)
     for place, name in enumerate(names):
-        ratios = [figures.ratio(case["rounds"], name, BASELINE) or 0 for case in cases]
+        ratios = [figures.ratio(case["rounds"], name, baseline) or 0 for case in cases]
         axes.barh([row + place * height for row in range(len(cases))], ratios, height, label=name)
     axes.set_yticks(
         [row + 0.4 - height / 2 for row in range(len(cases))],
@@ -31,7 +32,7 @@ def draw_bars(plot, cases, names, path):
     )
     axes.axvline(1, color="black", linewidth=0.8)
     axes.invert_yaxis()
-    axes.set_xlabel(f"ratio to {BASELINE}; more is better")
+    axes.set_xlabel(f"ratio to {baseline}; more is better")
     axes.legend(fontsize=8)
     figure.savefig(path)
     plot.close(figure)

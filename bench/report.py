@@ -17,13 +17,6 @@ from loops import BASELINE, LIMITS
 OF_LIMITS = [f"of {name}" for name in LIMITS]
 HEADINGS = ["ops/s", "CPU us/op", "p50 us", "p99 us", "spread", "rate", "CPU", "p99", "ratio", *OF_LIMITS, "goal"]
 WIDTHS = [11, 10, 8, 8, 7, 6, 6, 6, 6, *(11 for _ in LIMITS), 10]
-NOTE = (
-    f"ratio: the higher of the ratios of rate and of server CPU per operation to {BASELINE}'s, medians over the"
-    f" rounds; more is better.  rate, CPU, p99: each of them alone (CPU: {BASELINE}'s to its own; p99: its own to"
-    f" {BASELINE}'s).  of C ...: the ratio to that server in C.  spread: how far the middle half of the rounds lies"
-    " apart.  goal: whether the ratio has reached it; p99 when it has, but with a p99 latency above"
-    f" {figures.P99_ALLOWED} of {BASELINE}'s."
-)
 
 
 def number(value):
@@ -33,14 +26,31 @@ def number(value):
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def goal_text(case, name, rounds):
+def baseline_of(names):
+    return BASELINE if BASELINE in names else next(iter(names))
+
+
+def note(baseline):
+    return (
+        f"ratio: the higher of the ratios of rate and of server CPU per operation to {baseline}'s, medians over the"
+        f" rounds; more is better.  rate, CPU, p99: each of them alone (CPU: {baseline}'s to its own; p99: its own to"
+        f" {baseline}'s).  of C ...: the ratio to that server in C.  spread: how far the middle half of the rounds lies"
+        f" apart.  goal: whether the ratio to {BASELINE} has reached it; p99 when it has, but with a p99 latency above"
+        f" {figures.P99_ALLOWED} of {BASELINE}'s."
+    )
+
+
+def goal_text(case, name):
+    """The goals are ratios to BASELINE alone."""
     goal = case["goal"].get(name)
-    return f"{goal:.3g} {figures.verdict(rounds, name, BASELINE, goal)}" if goal else ""
+    if not goal or BASELINE not in names_of(case):
+        return ""
+    return f"{goal:.3g} {figures.verdict(case['rounds'], name, BASELINE, goal)}"
 
 
 def figures_of(case, name):
     """The row of a loop, as texts under HEADINGS."""
-    rounds = case["rounds"]
+    rounds, baseline = case["rounds"], baseline_of(names_of(case))
     apart = figures.spread(rounds, name)
     cost = figures.median_of(rounds, name, figures.cost)
     if cost is not None:
@@ -56,17 +66,18 @@ def figures_of(case, name):
     return [
         *measured,
         "" if apart is None else f"{apart:.0%}",
-        "" if cost is not None else number(figures.median_ratio(rounds, name, BASELINE, figures.rate)),
-        "" if cost is not None else number(figures.median_ratio(rounds, BASELINE, name, figures.cpu_us)),
-        number(figures.median_ratio(rounds, name, BASELINE, figures.p99_us)),
-        number(figures.ratio(rounds, name, BASELINE)),
+        "" if cost is not None else number(figures.median_ratio(rounds, name, baseline, figures.rate)),
+        "" if cost is not None else number(figures.median_ratio(rounds, baseline, name, figures.cpu_us)),
+        number(figures.median_ratio(rounds, name, baseline, figures.p99_us)),
+        number(figures.ratio(rounds, name, baseline)),
         *(number(figures.ratio(rounds, name, limit)) for limit in LIMITS),
-        goal_text(case, name, rounds),
+        goal_text(case, name),
     ]
 
 
 def names_of(case):
-    return list(dict.fromkeys(name for cells in case["rounds"] for name in cells))
+    """The loops, in the order in which they were asked for: that of the first round."""
+    return list(case["rounds"][0])
 
 
 def title(case):
@@ -87,15 +98,15 @@ def summary_cell(case, name):
         return ""
     if failed := figures.failure(case["rounds"], name):
         return failed.partition(":")[0]
-    reached = figures.ratio(case["rounds"], name, BASELINE)
-    goal = goal_text(case, name, case["rounds"])
+    reached = figures.ratio(case["rounds"], name, baseline_of(names_of(case)))
+    goal = goal_text(case, name)
     return f"{number(reached)} ({goal})" if goal else number(reached)
 
 
 def summary(results):
     """Rows of texts: a case each, a loop in each column, the ratio to the baseline."""
     names = results["loops"]
-    return [["ratio to " + BASELINE, *names]] + [
+    return [["ratio to " + baseline_of(names), *names]] + [
         [title(case), *(summary_cell(case, name) for name in names)] for case in results["cases"]
     ]
 
@@ -106,7 +117,7 @@ def print_summary(results):
     print("\n")
     for row in rows:
         print(row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:])), sep="  ")
-    print(f"\n{NOTE}")
+    print(f"\n{note(baseline_of(results['loops']))}")
 
 
 def table_lines(rows):
@@ -135,7 +146,7 @@ def markdown(results):
         "|---|---|---|",
     ]
     lines += [f"| {name} | {loop['version']} | {loop['python']} |" for name, loop in results["loops"].items()]
-    lines += ["", *table_lines(summary(results)), "", NOTE]
+    lines += ["", *table_lines(summary(results)), "", note(baseline_of(results["loops"]))]
     about = None
     for case in results["cases"]:
         if case["about"] != about:

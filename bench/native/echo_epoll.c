@@ -83,7 +83,7 @@ connection_read(struct connection *connection)
         }
         return;
     }
-    ssize_t sent = send(connection->fd, buffer, (size_t)count, MSG_NOSIGNAL);
+    ssize_t sent = send(connection->fd, buffer, (size_t)count, 0);
     if (sent < 0 && errno != EAGAIN) {
         connection_close(connection);
     }
@@ -96,7 +96,7 @@ connection_read(struct connection *connection)
 static void
 connection_write(struct connection *connection)
 {
-    ssize_t sent = send(connection->fd, connection->rest, connection->rest_size, MSG_NOSIGNAL);
+    ssize_t sent = send(connection->fd, connection->rest, connection->rest_size, 0);
     if (sent < 0) {
         if (errno != EAGAIN) {
             connection_close(connection);

@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -104,7 +105,7 @@ io_send(struct connection *connection, const char *data, size_t size)
     if (connection->tls != NULL) {
         return tls_send(connection->tls, data, size);
     }
-    ssize_t count = send(connection->fd, data, size, MSG_NOSIGNAL);
+    ssize_t count = send(connection->fd, data, size, 0);
     if (count < 0) {
         if (errno == EAGAIN || errno == EINTR) {
             return -EAGAIN;
