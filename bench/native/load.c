@@ -199,10 +199,10 @@ run_mode(const struct mode *mode)
     }
     run_until(mode, now_seconds() + options.warmup);
     stats_reset();
-    double cpu_start = server_cpu_seconds(), start = now_seconds();
+    double cpu_start = server_cpu_seconds(), own_cpu_start = client_cpu_seconds(), start = now_seconds();
     run_until(mode, start + options.seconds);
     double seconds = now_seconds() - start;
-    stats_print(seconds, server_cpu_seconds() - cpu_start);
+    stats_print(seconds, server_cpu_seconds() - cpu_start, client_cpu_seconds() - own_cpu_start);
 }
 
 int

@@ -81,9 +81,10 @@ void pattern_compare(const char *data, size_t size, uint64_t offset);
 /* What is counted; see load_stats.c. */
 double now_seconds(void);
 double server_cpu_seconds(void);
+double client_cpu_seconds(void); /* near to the seconds that passed: the client was the limit */
 void stats_add(double operations, double latency_seconds); /* a negative latency is not counted */
 void stats_reset(void);
 double stats_operations(void);
-void stats_print(double seconds, double cpu_seconds);
+void stats_print(double seconds, double cpu_seconds, double own_cpu_seconds);
 
 #endif

@@ -73,13 +73,20 @@ compare_floats(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+double
+client_cpu_seconds(void)
+{
+    return clock_seconds(CLOCK_PROCESS_CPUTIME_ID);
+}
+
 void
-stats_print(double seconds, double cpu_seconds)
+stats_print(double seconds, double cpu_seconds, double own_cpu_seconds)
 {
     if (operations <= 0) {
         fail(EXIT_HANGS, "no answer came");
     }
-    printf("{\"operations\": %.3f, \"seconds\": %.6f", operations, seconds);
+    printf("{\"operations\": %.3f, \"seconds\": %.6f, \"client_cpu_seconds\": %.6f", operations, seconds,
+           own_cpu_seconds);
     if (!isnan(cpu_seconds)) {
         printf(", \"cpu_seconds\": %.6f", cpu_seconds);
     }
