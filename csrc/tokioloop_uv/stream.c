@@ -57,8 +57,27 @@ uvcore_stream_on_alloc(uv_handle_t *handle, size_t suggested_size, uv_buf_t *buf
     buf->base = buffer.iov_base;
     buf->len = is_stopped ? 0 : buffer.iov_len;
     /* libuv calls read_cb next in any case, if only to say that it was given no buffer.  When reading was stopped, or
-     * the stream closed, in here, it has set read_cb to NULL. */
+     * the stream closed, in here, it has set read_cb to NULL: for that one call it gets it back. */
     stream->uv.stream.read_cb = uvcore_stream_on_read;
+}
+
+/* libuv says end of file because of a hang-up, and did not read to see it.  That isn't believed: the last read, if it left
+ * room, may have ended at a mark in the stream.  Read, or else ask again in the next poll. */
+static void
+uvcore_stream_on_hang_up(struct core_stream *stream)
+{
+    uv_handle_t *handle = &stream->uv.handle;
+    uv_buf_t buf = {.base = NULL, .len = 0};
+    ssize_t nread = 0;
+    uv_read_start(&stream->uv.stream, uvcore_stream_on_alloc, uvcore_stream_on_read);
+    uvcore_stream_on_alloc(handle, 0, &buf);
+    if (buf.len > 0) {
+        do {
+            nread = read(stream->object.fd, buf.base, buf.len);
+        } while (nread < 0 && errno == EINTR);
+        nread = nread > 0 ? nread : nread == 0 ? UV_EOF : errno == EAGAIN ? 0 : -errno;
+    }
+    uvcore_stream_on_read(&stream->uv.stream, nread, &buf);
 }
 
 static void
@@ -66,10 +85,11 @@ uvcore_stream_on_read(uv_stream_t *handle, ssize_t nread, const uv_buf_t *buf)
 {
     struct core_stream *stream = handle->data;
     if (buf->len == 0) {
-        /* Nothing was read.  An end of file that libuv infers from a hang-up after a read that left room is not
-         * believed: such a read may also end at a mark in the stream.  Ask again, in the next poll. */
-        if (nread == UV_EOF) {
-            uv_read_start(handle, uvcore_stream_on_alloc, uvcore_stream_on_read);
+        if (!stream->is_reading) {
+            handle->read_cb = NULL; /* since 1.52 libuv takes it to mean that it is reading */
+        }
+        else if (nread == UV_EOF) {
+            uvcore_stream_on_hang_up(stream);
         }
         return;
     }
