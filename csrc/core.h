@@ -104,7 +104,8 @@ struct core_ops {
     void (*loop_destroy)(struct core_loop *loop);
     /* Wait at most timeout_ns (< 0: for ever; 0: do not wait; otherwise rounded up, never down) and deliver.  loop_wake
      * ends the wait early, and an interrupting signal may (libuv goes on waiting: who must see a signal wakes the loop).
-     * It does not nest.  Returns 0 or -errno. */
+     * It does not nest.  Returns 0 or -errno.  Without a wait, and while nothing can be delivered, it costs no system
+     * call. */
     int (*loop_poll)(struct core_loop *loop, int64_t timeout_ns);
     /* Make the poll under way, or else the next one, return without waiting.  Any thread; async-signal-safe. */
     void (*loop_wake)(struct core_loop *loop);
@@ -116,6 +117,8 @@ struct core_ops {
     /* Replace the interest (CORE_READABLE | CORE_WRITABLE, or 0).  -EPERM when the fd is of a kind that can't be polled.  A
      * call that fails leaves no interest. */
     int (*watch_set)(struct core_watch *watch, unsigned interest);
+    /* Say whether the watch is there only to end waits: if so, a poll that does not wait may leave it unseen. */
+    void (*watch_relax)(struct core_watch *watch, bool is_relaxed);
     void (*watch_close)(struct core_watch *watch);
 
     /* --- stream; the fd is non-blocking already */

@@ -472,6 +472,24 @@ loop_method_remove_writer(PyObject *self, PyObject *fileobj)
     return user_remove(self, CORE_WRITABLE, fileobj);
 }
 
+/* _relax_reader(fd, is_relaxed): see watch_relax in core.h. */
+static PyObject *
+loop_method_relax_reader(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    struct loop *loop = (struct loop *)self;
+    assert(nargs == 2);
+    (void)nargs;
+    int fd = fd_registry_fileno(args[0]);
+    struct fd_entry *entry = registry_find(loop, fd);
+    if (fd == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (entry != NULL && entry->watch != NULL) {
+        loop->core->watch_relax(entry->watch->core_watch, args[1] == Py_True);
+    }
+    Py_RETURN_NONE;
+}
+
 /* asyncio: 'File descriptor ... is used by transport ...', for its own Python that works on sockets. */
 static PyObject *
 loop_method_ensure_fd_no_transport(PyObject *self, PyObject *fileobj)
@@ -503,6 +521,7 @@ PyMethodDef fd_registry_methods[] = {
     {"_add_writer", FASTCALL(loop_method_add_writer_private), NULL},
     {"_remove_reader", loop_method_remove_reader, METH_O, NULL},
     {"_remove_writer", loop_method_remove_writer, METH_O, NULL},
+    {"_relax_reader", FASTCALL(loop_method_relax_reader), NULL},
     {"_ensure_fd_no_transport", loop_method_ensure_fd_no_transport, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };

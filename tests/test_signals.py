@@ -127,6 +127,12 @@ def test_not_in_another_thread(loop_factory, no_leaks):
     assert [type(error) for error in raised] == [RuntimeError]
 
 
+async def test_not_in_another_thread_while_the_loop_runs(loop):
+    with pytest.raises(RuntimeError):
+        await asyncio.to_thread(loop.add_signal_handler, signal.SIGUSR1, int)
+    assert loop.remove_signal_handler(signal.SIGUSR1) is False
+
+
 async def test_exception_of_a_handler_reaches_the_exception_handler(loop, loop_errors):
     loop.add_signal_handler(signal.SIGUSR1, lambda: 1 / 0)
     me(signal.SIGUSR1)
@@ -205,6 +211,57 @@ def test_loop_without_handlers_leaves_the_users_wakeup_fd_alone(loop):
         try:
             loop.run_until_complete(asyncio.sleep(0.001))
             assert signal.set_wakeup_fd(before) == left.fileno()
+        finally:
+            signal.set_wakeup_fd(before)
+
+
+async def test_handler_comes_two_turns_after_the_signal(loop):
+    """The loop reads the number in the next turn, after the callbacks, and calls in the one after that."""
+    seen = []
+    loop.add_signal_handler(signal.SIGUSR1, seen.append, "handler")
+    for _ in range(5):
+        await asyncio.sleep(0)
+    me(signal.SIGUSR1)
+    for turn in range(4):
+        seen.append(turn)
+        await asyncio.sleep(0)
+    assert seen == [0, 1, 2, "handler", 3]
+    loop.remove_signal_handler(signal.SIGUSR1)
+    loop.add_signal_handler(signal.SIGUSR1, seen.append, "again")
+    me(signal.SIGUSR1)
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert seen[-1] == "again"
+
+
+async def test_handler_does_not_hear_of_what_came_before_it(loop):
+    seen = []
+    signal.signal(signal.SIGUSR1, lambda number, frame: seen.append("python"))
+    me(signal.SIGUSR1)
+    await asyncio.sleep(0)
+    assert seen == ["python"]
+    loop.add_signal_handler(signal.SIGUSR1, seen.append, "handler")
+    await asyncio.sleep(0.01)
+    assert seen == ["python"]
+    loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_wakeup_fd_of_the_user_hears_of_signals_while_the_loop_is_busy(loop):
+    left, right = socket.socketpair()
+    with left, right:
+        left.setblocking(False)
+        right.setblocking(False)
+        before = signal.set_wakeup_fd(left.fileno())
+        signal.signal(signal.SIGUSR1, lambda number, frame: None)
+
+        async def main():
+            me(signal.SIGUSR1)
+            for _ in range(4):
+                await asyncio.sleep(0)
+            return right.recv(100)
+
+        try:
+            assert loop.run_until_complete(main()) == bytes([signal.SIGUSR1])
         finally:
             signal.set_wakeup_fd(before)
 

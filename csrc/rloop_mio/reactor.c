@@ -15,6 +15,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,6 +26,7 @@ struct core_watch {
     uint32_t tag;                       /* of the present registration; each has a new one */
     unsigned armed;                     /* what the kernel watches for; 0 when it has no registration */
     bool owns_fd;                       /* its owner alone closes the fd, after this source */
+    bool is_relaxed;                    /* see watch_relax */
     uint64_t posted_in;                 /* number of the poll before which, or in which, it was posted */
     struct core_watch *previous, *next; /* in the list of posted ones; NULL outside */
 };
@@ -35,11 +37,13 @@ struct core_loop {
     void *owner;
     struct core_watch **sources; /* by fd; NULL where there is none */
     size_t capacity;
+    size_t asking;            /* sources that a poll must look for: with an interest, and not relaxed */
     struct core_watch posted; /* head of the circular list, oldest first */
     uint64_t poll_number;
     uint32_t last_tag;
     uint32_t suspect_tag; /* no source has it, and the kernel may still report it; 0 for none */
     bool is_interrupted;
+    atomic_bool is_woken; /* after the poller was, and until the next look at it */
 };
 
 /* --- sources */
@@ -48,6 +52,21 @@ static struct core_watch *
 mio_source_of(struct readiness_source *base)
 {
     return (struct core_watch *)base;
+}
+
+static bool
+mio_source_is_asking(const struct core_watch *source)
+{
+    return source->base.interest != 0 && !source->is_relaxed;
+}
+
+static void
+mio_source_note(struct core_watch *source, unsigned interest, bool is_relaxed)
+{
+    source->loop->asking -= mio_source_is_asking(source);
+    source->base.interest = interest;
+    source->is_relaxed = is_relaxed;
+    source->loop->asking += mio_source_is_asking(source);
 }
 
 static int
@@ -137,15 +156,21 @@ mio_source_set(struct core_watch *source, unsigned interest)
     /* The kernel has these already.  Under a watch the number may have passed to another file, which only the kernel
      * can tell: unless the call just takes something away, ask it. */
     unsigned known = source->owns_fd ? source->armed : (interest != old ? old : 0);
-    source->base.interest = interest;
+    mio_source_note(source, interest, source->is_relaxed);
     if ((interest & ~known) == 0) {
         return 0;
     }
     int error = mio_source_arm(source, interest);
     if (error < 0) {
-        source->base.interest = 0;
+        mio_source_note(source, 0, source->is_relaxed);
     }
     return error;
+}
+
+static void
+mio_source_relax(struct core_watch *source, bool is_relaxed)
+{
+    mio_source_note(source, source->base.interest, is_relaxed);
 }
 
 static void
@@ -177,6 +202,7 @@ mio_source_close(struct core_watch *source)
 {
     mio_source_unpost(source);
     mio_source_disarm(source);
+    mio_source_note(source, 0, false);
     assert(source->loop->sources[source->base.fd] == source);
     source->loop->sources[source->base.fd] = NULL;
     free(source);
@@ -299,7 +325,7 @@ mio_loop_after_fork(struct core_loop *loop)
         struct core_watch *source = loop->sources[fd];
         if (source != NULL) {
             mio_source_unpost(source);
-            source->base.interest = 0;
+            mio_source_note(source, 0, source->is_relaxed);
             source->armed = 0;
         }
     }
@@ -364,18 +390,25 @@ mio_loop_deliver(struct core_loop *loop, const struct mio_event *events, int cou
     return mio_poller_renew(loop->poller) < 0 ? 0 : mio_loop_rearm(loop);
 }
 
-static int
-mio_loop_poll(struct core_loop *loop, int64_t timeout_ns)
+/* What begins every poll. */
+static void
+mio_loop_begin(struct core_loop *loop)
+{
+    loop->poll_number++;
+    loop->is_interrupted = false;
+}
+
+int
+mio_loop_poll_kernel(struct core_loop *loop, int64_t timeout_ns)
 {
     const struct core_hooks *hooks = loop->hooks;
     struct mio_event events[MIO_EVENTS_MAX];
-    if (mio_loop_is_posted(loop)) {
-        timeout_ns = 0;
-    }
     uint32_t suspect_tag = loop->suspect_tag;
     loop->suspect_tag = 0;
-    loop->poll_number++;
-    loop->is_interrupted = false;
+    mio_loop_begin(loop);
+    if (atomic_load(&loop->is_woken)) {
+        atomic_store(&loop->is_woken, false);
+    }
     if (timeout_ns != 0) {
         hooks->before_block(loop->owner);
     }
@@ -395,10 +428,28 @@ mio_loop_poll(struct core_loop *loop, int64_t timeout_ns)
     return mio_loop_deliver(loop, events, count, suspect_tag);
 }
 
+/* A wake-up is not lost where the kernel isn't asked, it only lasts.  Registrations of no interest stay until it is. */
+static int
+mio_loop_poll(struct core_loop *loop, int64_t timeout_ns)
+{
+    if (mio_loop_is_posted(loop)) {
+        timeout_ns = 0;
+    }
+    if (timeout_ns != 0 || loop->asking > 0 || atomic_load(&loop->is_woken)) {
+        return mio_loop_poll_kernel(loop, timeout_ns);
+    }
+    mio_loop_begin(loop);
+    loop->hooks->before_first_delivery(loop->owner);
+    mio_loop_deliver_posted(loop);
+    return 0;
+}
+
+/* In this order, so that whoever takes the flag down finds the poller woken. */
 static void
 mio_loop_wake(struct core_loop *loop)
 {
     mio_poller_wake(loop->poller);
+    atomic_store(&loop->is_woken, true);
 }
 
 static void
@@ -413,6 +464,12 @@ int
 mio_loop_fd(const struct core_loop *loop)
 {
     return mio_poller_fd(loop->poller);
+}
+
+bool
+mio_loop_is_quiet(const struct core_loop *loop)
+{
+    return loop->asking == 0 && !mio_loop_is_posted(loop);
 }
 
 bool
@@ -453,6 +510,7 @@ const struct core_ops mio_core_ops = {
     .loop_after_fork = mio_loop_after_fork,
     .watch_open = mio_watch_open,
     .watch_set = mio_source_set,
+    .watch_relax = mio_source_relax,
     .watch_close = mio_source_close,
     .stream_open = mio_stream_open,
     .stream_read_start = readiness_stream_read_start,

@@ -4,8 +4,9 @@
  *
  * libuv has no hook between its wait and its first callback.  So the prepare callback, the last before the wait, tells
  * before_block, and the first callback after it, of whatever handle, tells the rest; the check callback does when there
- * was no other.  Invariant: once has_begun is set, this poll does not wait any more, as what the layer did then may
- * have queued work.
+ * was no other.  Invariants: once has_begun is set, this poll does not wait any more, as what the layer did then may
+ * have queued work.  And the handles of the loop's own are unreferenced, but for prepare during uv_run: otherwise
+ * uv_loop_alive tells whether libuv has anything to deliver.
  */
 #include "uvcore.h"
 
@@ -73,7 +74,9 @@ uvcore_loop_begin(struct core_loop *loop)
         loop->hooks->after_block(loop->owner);
         uv_timer_stop(&loop->deadline);
     }
-    atomic_store(&loop->is_woken, false);
+    if (atomic_load(&loop->is_woken)) {
+        atomic_store(&loop->is_woken, false);
+    }
     loop->hooks->before_first_delivery(loop->owner);
 }
 
@@ -141,17 +144,39 @@ uvcore_loop_deliver_deferred(struct core_loop *loop)
     uvcore_readiness_deliver(loop);
 }
 
+static bool
+uvcore_loop_is_quiet(const struct core_loop *loop)
+{
+    return uvcore_list_is_empty(&loop->deferred) && uvcore_readiness_is_quiet(loop) && !uv_loop_alive(&loop->uv);
+}
+
+/* uv_run does nothing in a loop that isn't alive. */
+static void
+uvcore_loop_run(struct core_loop *loop)
+{
+    uv_ref((uv_handle_t *)&loop->prepare);
+    do {
+        uv_run(&loop->uv, loop->timeout_ns == 0 ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+    } while (!loop->has_begun);
+    uv_unref((uv_handle_t *)&loop->prepare);
+}
+
 static int
 uvcore_loop_poll(struct core_loop *loop, int64_t timeout_ns)
 {
+    bool is_woken = atomic_load(&loop->is_woken);
+    loop->poll_number++;
+    loop->timeout_ns = is_woken ? 0 : timeout_ns;
+    loop->has_begun = false;
+    loop->is_interrupted = false;
+    if (timeout_ns == 0 && !is_woken && uvcore_loop_is_quiet(loop)) {
+        uvcore_loop_begin(loop);
+        return 0;
+    }
     loop->status = uvcore_readiness_attach(loop);
     if (loop->status < 0) {
         return loop->status;
     }
-    loop->poll_number++;
-    loop->timeout_ns = atomic_load(&loop->is_woken) ? 0 : timeout_ns;
-    loop->has_begun = false;
-    loop->is_interrupted = false;
     if (!uvcore_list_is_empty(&loop->deferred) || uvcore_readiness_is_posted(loop)) {
         uvcore_loop_deliver_deferred(loop);
         loop->timeout_ns = 0;
@@ -159,9 +184,7 @@ uvcore_loop_poll(struct core_loop *loop, int64_t timeout_ns)
     if (loop->timeout_ns > 0) {
         loop->deadline_ns = uv_hrtime() + (uint64_t)loop->timeout_ns;
     }
-    do {
-        uv_run(&loop->uv, loop->timeout_ns == 0 ? UV_RUN_NOWAIT : UV_RUN_ONCE);
-    } while (!loop->has_begun);
+    uvcore_loop_run(loop);
     return loop->status;
 }
 
@@ -234,6 +257,9 @@ uvcore_loop_init_uv(struct core_loop *loop)
     uv_check_init(&loop->uv, &loop->check);
     uv_check_start(&loop->check, uvcore_loop_on_check);
     uv_timer_init(&loop->uv, &loop->deadline);
+    uv_unref((uv_handle_t *)&loop->prepare);
+    uv_unref((uv_handle_t *)&loop->check);
+    uv_unref((uv_handle_t *)&loop->deadline);
     return 0;
 }
 
@@ -318,6 +344,7 @@ const struct core_ops uvcore_core_ops = {
     .loop_after_fork = uvcore_loop_after_fork,
     .watch_open = uvcore_watch_open,
     .watch_set = uvcore_watch_set,
+    .watch_relax = uvcore_watch_relax,
     .watch_close = uvcore_watch_close,
     .stream_open = uvcore_stream_open,
     .stream_read_start = uvcore_stream_read_start,

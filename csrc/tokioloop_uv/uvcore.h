@@ -120,6 +120,7 @@ int uvcore_socket_family(int fd);
 int uvcore_readiness_open(struct core_loop *loop);
 void uvcore_readiness_close(struct core_loop *loop);
 int uvcore_readiness_attach(struct core_loop *loop);
+bool uvcore_readiness_is_quiet(const struct core_loop *loop);
 bool uvcore_readiness_is_posted(const struct core_loop *loop);
 void uvcore_readiness_deliver(struct core_loop *loop);
 void uvcore_readiness_interrupt(struct core_loop *loop);
@@ -128,6 +129,7 @@ int uvcore_readiness_after_fork(struct core_loop *loop);
 
 int uvcore_watch_open(struct core_loop *loop, int fd, core_watch_cb on_ready, void *owner, struct core_watch **watch);
 int uvcore_watch_set(struct core_watch *watch, unsigned interest);
+void uvcore_watch_relax(struct core_watch *watch, bool is_relaxed);
 void uvcore_watch_close(struct core_watch *watch);
 
 /* --- stream.c */

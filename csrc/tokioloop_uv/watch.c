@@ -66,7 +66,14 @@ uvcore_readiness_attach(struct core_loop *loop)
     poll->data = loop;
     loop->readiness = poll;
     loop->readiness_fd = fd;
+    uv_unref((uv_handle_t *)poll);
     return uv_poll_start(poll, UV_READABLE, uvcore_readiness_on_poll);
+}
+
+bool
+uvcore_readiness_is_quiet(const struct core_loop *loop)
+{
+    return mio_loop_is_quiet(loop->reactor);
 }
 
 bool
@@ -81,7 +88,7 @@ uvcore_readiness_deliver(struct core_loop *loop)
     if (loop->is_interrupted) {
         return; /* the reactor's fd stays readable */
     }
-    int error = mio_core_ops.loop_poll(loop->reactor, 0);
+    int error = mio_loop_poll_kernel(loop->reactor, 0);
     if (error == 0) {
         /* At once, for the old fd is closed now and its number free. */
         error = uvcore_readiness_attach(loop);
@@ -161,6 +168,12 @@ int
 uvcore_watch_set(struct core_watch *watch, unsigned interest)
 {
     return mio_core_ops.watch_set(watch, interest);
+}
+
+void
+uvcore_watch_relax(struct core_watch *watch, bool is_relaxed)
+{
+    mio_core_ops.watch_relax(watch, is_relaxed);
 }
 
 void

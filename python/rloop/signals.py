@@ -42,16 +42,22 @@ class SignalMixin:
             raise TypeError("coroutines cannot be used with add_signal_handler()")
         self._check_signal(sig)
         self._check_closed()
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("set_wakeup_fd only works in main thread of the main interpreter")
         try:
             self._set_wakeup_fd()
         except (ValueError, OSError) as exc:
             raise RuntimeError(str(exc)) from exc
+        if not self._signal_handlers:
+            self._read_signals()  # what came before is none of this handler's
         self._signal_handlers[sig] = (callback, args, contextvars.copy_context())
+        self._relax_wakeup_fd()
         try:
             signal.signal(sig, _ignore)
             signal.siginterrupt(sig, False)
         except OSError as exc:
             del self._signal_handlers[sig]
+            self._relax_wakeup_fd()
             self._unwatch_wakeup_fd()
             if exc.errno == errno.EINVAL:
                 raise RuntimeError(f"sig {sig} cannot be caught") from exc
@@ -74,6 +80,7 @@ class SignalMixin:
             if exc.errno == errno.EINVAL:
                 raise RuntimeError(f"sig {sig} cannot be caught") from exc
             raise
+        self._relax_wakeup_fd()
         self._unwatch_wakeup_fd()
         return True
 
@@ -114,6 +121,13 @@ class SignalMixin:
             self._add_reader(reading.fileno(), self._read_signals)
         self._previous_wakeup_fd = signal.set_wakeup_fd(self._signal_sockets[1].fileno(), warn_on_full_buffer=False)
         self._is_wakeup_set = True
+        self._relax_wakeup_fd()
+
+    def _relax_wakeup_fd(self):
+        """While nobody is to hear of a signal's number, the fd is there only to end a wait: a turn that doesn't wait
+        need not look at it."""
+        nobody = not self._signal_handlers and self._previous_wakeup_fd == -1
+        self._relax_reader(self._signal_sockets[0].fileno(), nobody)
 
     def _read_signals(self):
         try:

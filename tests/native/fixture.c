@@ -168,6 +168,12 @@ checked_watch_set(struct core_watch *watch, unsigned interest)
 }
 
 static void
+checked_watch_relax(struct core_watch *watch, bool is_relaxed)
+{
+    CALL(real->watch_relax(watch, is_relaxed));
+}
+
+static void
 checked_watch_close(struct core_watch *watch)
 {
     CALL(real->watch_close(watch));
@@ -297,6 +303,7 @@ static const struct core_ops checked_core = {
     .loop_after_fork = checked_loop_after_fork,
     .watch_open = checked_watch_open,
     .watch_set = checked_watch_set,
+    .watch_relax = checked_watch_relax,
     .watch_close = checked_watch_close,
     .stream_open = checked_stream_open,
     .stream_read_start = checked_stream_read_start,

@@ -337,6 +337,14 @@ scripted_watch_set(struct core_watch *watch, unsigned interest)
     return scripted_set((struct readiness_source *)watch, interest);
 }
 
+/* It looks at everything in every poll. */
+static void
+scripted_watch_relax(struct core_watch *watch, bool is_relaxed)
+{
+    (void)watch;
+    (void)is_relaxed;
+}
+
 static void
 scripted_watch_close(struct core_watch *watch)
 {
@@ -370,6 +378,7 @@ static const struct core_ops scripted_core_ops = {
     .loop_after_fork = scripted_loop_after_fork,
     .watch_open = scripted_watch_open,
     .watch_set = scripted_watch_set,
+    .watch_relax = scripted_watch_relax,
     .watch_close = scripted_watch_close,
     .stream_open = scripted_stream_open,
     .stream_read_start = readiness_stream_read_start,
