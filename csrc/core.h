@@ -110,6 +110,8 @@ struct core_ops {
     /* Make the poll under way, or else the next one, return without waiting.  Any thread; async-signal-safe. */
     void (*loop_wake)(struct core_loop *loop);
     void (*loop_interrupt)(struct core_loop *loop);
+    /* From now on a wait spins for this long, or until it ends, before the thread sleeps; 0, as at first, turns that off. */
+    void (*loop_busy_poll)(struct core_loop *loop, int64_t spin_ns);
     int (*loop_after_fork)(struct core_loop *loop);
 
     /* --- watch: readiness of an fd that somebody else owns; one watch per fd */

@@ -308,6 +308,7 @@ loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwar
         return NULL;
     }
     loop->state = state;
+    loop->is_closed = true; /* until __init__, so that an object which never got that far isn't a loop left open */
     loop->owned.previous = loop->owned.next = &loop->owned;
     if (pthread_mutex_init(&loop->inbox.lock, NULL) != 0) {
         Py_DECREF(loop);
@@ -339,6 +340,8 @@ loop_init(PyObject *self, PyObject *args, PyObject *kwargs)
         errors_set(result);
         return -1;
     }
+    loop->is_closed = false;
+    loop_options_apply(loop);
     inbox_open(&loop->inbox, loop->core, loop->core_loop);
     loop_find_overrides(loop);
     return 0;
@@ -501,6 +504,13 @@ static PyMemberDef loop_members[] = {
 static PyGetSetDef loop_getset[] = {
     {"_debug", loop_get_debug, loop_set_debug, NULL, NULL},
     {"_thread_id", loop_get_thread_id, loop_set_thread_id, NULL, NULL},
+    {"busy_poll", loop_get_busy_poll, loop_set_busy_poll,
+     PyDoc_STR(
+         "Seconds for which a turn with nothing to do looks again and again before it sleeps; 0.0 turns it off.\n\n"
+         "A message that comes meanwhile is answered sooner, as no thread has to be woken for it.  It costs up to\n"
+         "that much CPU time for each wait, whether something comes or not; other threads run beside it.  Set it\n"
+         "in the loop's thread.  ValueError when it is negative or not finite, TypeError when it is no number."),
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -60,6 +60,7 @@ struct loop {
     /* Shared with asyncio.BaseEventLoop, which reads and writes them as attributes. */
     unsigned long thread_id; /* of the running loop, else 0 */
     double clock_resolution;
+    double busy_poll; /* seconds; see loop_busy_poll in core.h */
     PyObject *exception_handler, *task_factory, *default_executor, *current_handle;
 };
 
@@ -110,6 +111,12 @@ void loop_warn_if_slow(struct loop *loop, PyObject *what, int64_t start_ns);
 int64_t loop_now_ns(void); /* the monotonic clock */
 /* A timer leaves the heap, if it is there. */
 void loop_unschedule(struct loop *loop, PyObject *timer);
+
+/* --- options (loop_options.c) */
+PyObject *loop_get_busy_poll(PyObject *self, void *closure);
+int loop_set_busy_poll(PyObject *self, PyObject *value, void *closure);
+/* Tell the core, once it is there. */
+void loop_options_apply(struct loop *loop);
 
 /* --- transports */
 void loop_own(struct loop *loop, struct loop_owned *owned, PyObject *object);

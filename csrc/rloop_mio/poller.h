@@ -16,7 +16,7 @@ enum { MIO_EVENTS_MAX = 256 };
 struct mio_poller;
 
 struct mio_event {
-    int fd;
+    int fd; /* -1: the poller was woken; the rest says nothing */
     uint32_t tag;
     unsigned ready; /* CORE_READABLE | CORE_WRITABLE; an error or a hang-up counts as both */
 };

@@ -149,6 +149,7 @@ mio_poller_wait(struct mio_poller *poller, int64_t timeout_ns, struct mio_event 
         uint32_t flags = raw[i].events;
         uint32_t tag = (uint32_t)(raw[i].data.u64 >> 32);
         if (tag == WAKE_TAG) {
+            events[count++] = (struct mio_event){.fd = -1};
             continue;
         }
         bool is_hung_up = (flags & ((uint32_t)EPOLLERR | (uint32_t)EPOLLHUP)) != 0;

@@ -139,6 +139,7 @@ mio_poller_wait(struct mio_poller *poller, int64_t timeout_ns, struct mio_event 
     int count = 0;
     for (int i = 0; i < raw_count; i++) {
         if (raw[i].filter == EVFILT_USER) {
+            events[count++] = (struct mio_event){.fd = -1};
             continue;
         }
         /* An end or an error (EV_EOF) comes from the filter of each direction, as far as there is one. */

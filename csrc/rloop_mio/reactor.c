@@ -18,6 +18,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* A source is a watch of core.h, or is below a stream or a datagram. */
 struct core_watch {
@@ -40,6 +41,7 @@ struct core_loop {
     size_t asking;            /* sources that a poll must look for: with an interest, and not relaxed */
     struct core_watch posted; /* head of the circular list, oldest first */
     uint64_t poll_number;
+    int64_t busy_poll_ns;
     uint32_t last_tag;
     uint32_t suspect_tag; /* no source has it, and the kernel may still report it; 0 for none */
     bool is_interrupted;
@@ -374,6 +376,9 @@ mio_loop_deliver(struct core_loop *loop, const struct mio_event *events, int cou
 {
     bool must_renew = false;
     for (int i = 0; i < count && !loop->is_interrupted; i++) {
+        if (events[i].fd < 0) {
+            continue;
+        }
         assert((size_t)events[i].fd < loop->capacity);
         struct core_watch *source = loop->sources[events[i].fd];
         if (source != NULL && source->armed != 0 && source->tag == events[i].tag) {
@@ -398,6 +403,36 @@ mio_loop_begin(struct core_loop *loop)
     loop->is_interrupted = false;
 }
 
+static int64_t
+mio_now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* The wait of a poll that may block. */
+static int
+mio_loop_wait(struct core_loop *loop, int64_t timeout_ns, struct mio_event *events)
+{
+    int64_t spin_ns = loop->busy_poll_ns;
+    if (spin_ns == 0) {
+        return mio_poller_wait(loop->poller, timeout_ns, events);
+    }
+    int64_t start_ns = mio_now_ns(), elapsed_ns;
+    do {
+        int count = mio_poller_wait(loop->poller, 0, events);
+        if (count != 0) {
+            return count;
+        }
+        elapsed_ns = mio_now_ns() - start_ns;
+        if (timeout_ns >= 0 && elapsed_ns >= timeout_ns) {
+            return 0;
+        }
+    } while (elapsed_ns < spin_ns);
+    return mio_poller_wait(loop->poller, timeout_ns < 0 ? -1 : timeout_ns - elapsed_ns, events);
+}
+
 int
 mio_loop_poll_kernel(struct core_loop *loop, int64_t timeout_ns)
 {
@@ -409,11 +444,13 @@ mio_loop_poll_kernel(struct core_loop *loop, int64_t timeout_ns)
     if (atomic_load(&loop->is_woken)) {
         atomic_store(&loop->is_woken, false);
     }
-    if (timeout_ns != 0) {
-        hooks->before_block(loop->owner);
+    int count;
+    if (timeout_ns == 0) {
+        count = mio_poller_wait(loop->poller, 0, events);
     }
-    int count = mio_poller_wait(loop->poller, timeout_ns, events);
-    if (timeout_ns != 0) {
+    else {
+        hooks->before_block(loop->owner);
+        count = mio_loop_wait(loop, timeout_ns, events);
         hooks->after_block(loop->owner);
     }
     if (count == -EINTR) {
@@ -456,6 +493,12 @@ static void
 mio_loop_interrupt(struct core_loop *loop)
 {
     loop->is_interrupted = true;
+}
+
+static void
+mio_loop_busy_poll(struct core_loop *loop, int64_t spin_ns)
+{
+    loop->busy_poll_ns = spin_ns;
 }
 
 /* --- inside another loop */
@@ -507,6 +550,7 @@ const struct core_ops mio_core_ops = {
     .loop_poll = mio_loop_poll,
     .loop_wake = mio_loop_wake,
     .loop_interrupt = mio_loop_interrupt,
+    .loop_busy_poll = mio_loop_busy_poll,
     .loop_after_fork = mio_loop_after_fork,
     .watch_open = mio_watch_open,
     .watch_set = mio_source_set,

@@ -154,9 +154,13 @@ uvcore_loop_is_quiet(const struct core_loop *loop)
 static void
 uvcore_loop_run(struct core_loop *loop)
 {
+    bool may_wait = loop->timeout_ns != 0;
+    bool is_spinning = may_wait && loop->busy_poll_ns > 0;
+    uint64_t start_ns = is_spinning ? uv_hrtime() : 0;
     uv_ref((uv_handle_t *)&loop->prepare);
     do {
-        uv_run(&loop->uv, loop->timeout_ns == 0 ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+        uv_run(&loop->uv, may_wait && !is_spinning ? UV_RUN_ONCE : UV_RUN_NOWAIT);
+        is_spinning = is_spinning && uv_hrtime() - start_ns < (uint64_t)loop->busy_poll_ns;
     } while (!loop->has_begun);
     uv_unref((uv_handle_t *)&loop->prepare);
 }
@@ -202,6 +206,12 @@ uvcore_loop_interrupt(struct core_loop *loop)
 {
     loop->is_interrupted = true;
     uvcore_readiness_interrupt(loop);
+}
+
+static void
+uvcore_loop_busy_poll(struct core_loop *loop, int64_t spin_ns)
+{
+    loop->busy_poll_ns = spin_ns;
 }
 
 /* --- life */
@@ -341,6 +351,7 @@ const struct core_ops uvcore_core_ops = {
     .loop_poll = uvcore_loop_poll,
     .loop_wake = uvcore_loop_wake,
     .loop_interrupt = uvcore_loop_interrupt,
+    .loop_busy_poll = uvcore_loop_busy_poll,
     .loop_after_fork = uvcore_loop_after_fork,
     .watch_open = uvcore_watch_open,
     .watch_set = uvcore_watch_set,

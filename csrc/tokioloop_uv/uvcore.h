@@ -69,6 +69,8 @@ struct core_loop {
     size_t closing;              /* handles that libuv has not let go of yet */
     atomic_bool is_woken;        /* since before_first_delivery was told last */
 
+    int64_t busy_poll_ns;
+
     /* The poll under way. */
     uint64_t poll_number;
     int64_t timeout_ns;

@@ -65,6 +65,7 @@ class SockOperation(Coroutine[asyncio.Future[Any], None, _T]):
 
 @disjoint_base
 class LoopBase:
+    busy_poll: float
     def __init__(self, core: str) -> None: ...
     def call_soon(
         self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None

@@ -52,7 +52,8 @@ class _Loop(SignalMixin, ProcessMixin, LoopBase, BaseEventLoop):
     __slots__ = (*sorted(_base_state()), *SignalMixin._state, *ProcessMixin._state, "_unix_server_sockets")
     _core = None
 
-    def __init__(self):
+    def __init__(self, *, busy_poll=0.0):
+        self.busy_poll = busy_poll
         BaseEventLoop.__init__(self)
         LoopBase.__init__(self, self._core)
         SignalMixin.__init__(self)
@@ -180,6 +181,11 @@ class RLoop(_Loop):
     """An asyncio event loop on rloop's own reactor: epoll on Linux, kqueue on macOS and BSD.
 
     Drop-in for ``asyncio.SelectorEventLoop`` (asyncio: Event Loop).
+
+    busy_poll (seconds, also an attribute of the loop): before the loop sleeps it looks for events for that long.  An
+    answer that comes meanwhile is seen sooner, because the thread need not be woken.  The price is CPU time: each wait
+    may burn that much of a core, with nothing done.  0, the default, turns it off.  ValueError when it is negative or
+    not finite, TypeError when it is no number.
     """
 
     _core = "mio"
@@ -188,7 +194,7 @@ class RLoop(_Loop):
 class TokioLoop(_Loop):
     """An asyncio event loop on libuv, completion-style.
 
-    Drop-in for ``asyncio.SelectorEventLoop`` (asyncio: Event Loop).
+    Drop-in for ``asyncio.SelectorEventLoop`` (asyncio: Event Loop).  busy_poll is that of RLoop.
     """
 
     _core = "uv"

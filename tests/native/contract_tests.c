@@ -24,7 +24,8 @@ static const struct check_test *const tables[] = {
     loop_tests,   watch_tests,        watch_callback_tests, watch_reuse_tests,
     stream_tests, stream_close_tests, stream_write_tests,   stream_error_tests,
     pipe_tests,   datagram_tests,     datagram_send_tests,  interrupt_tests,
-    due_tests,    fork_tests,         quiet_tests,          random_tests,
+    due_tests,    fork_tests,         busy_poll_tests,      quiet_tests,
+    random_tests,
 };
 
 static void

@@ -109,6 +109,12 @@ checked_loop_destroy(struct core_loop *it)
     CALL(real->loop_destroy(it));
 }
 
+static void
+checked_loop_busy_poll(struct core_loop *it, int64_t spin_ns)
+{
+    CALL(real->loop_busy_poll(it, spin_ns));
+}
+
 static int
 checked_loop_poll(struct core_loop *it, int64_t timeout_ns)
 {
@@ -300,6 +306,7 @@ static const struct core_ops checked_core = {
     .loop_poll = checked_loop_poll,
     .loop_wake = checked_loop_wake,
     .loop_interrupt = checked_loop_interrupt,
+    .loop_busy_poll = checked_loop_busy_poll,
     .loop_after_fork = checked_loop_after_fork,
     .watch_open = checked_watch_open,
     .watch_set = checked_watch_set,

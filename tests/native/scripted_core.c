@@ -321,6 +321,14 @@ scripted_loop_after_fork(struct core_loop *loop)
 
 /* --- watch, stream, datagram */
 
+/* It never spins. */
+static void
+scripted_loop_busy_poll(struct core_loop *loop, int64_t spin_ns)
+{
+    (void)loop;
+    (void)spin_ns;
+}
+
 static int
 scripted_watch_open(struct core_loop *loop, int fd, core_watch_cb on_ready, void *owner, struct core_watch **watch)
 {
@@ -375,6 +383,7 @@ static const struct core_ops scripted_core_ops = {
     .loop_poll = scripted_loop_poll,
     .loop_wake = scripted_loop_wake,
     .loop_interrupt = scripted_loop_interrupt,
+    .loop_busy_poll = scripted_loop_busy_poll,
     .loop_after_fork = scripted_loop_after_fork,
     .watch_open = scripted_watch_open,
     .watch_set = scripted_watch_set,

@@ -21,6 +21,7 @@ extern const struct check_test datagram_send_tests[];  /* test_datagram_send.c *
 extern const struct check_test interrupt_tests[];      /* test_interrupt.c */
 extern const struct check_test due_tests[];            /* test_due.c */
 extern const struct check_test fork_tests[];           /* test_fork.c */
+extern const struct check_test busy_poll_tests[];      /* test_busy_poll.c */
 extern const struct check_test quiet_tests[];          /* test_quiet.c */
 extern const struct check_test random_tests[];         /* test_random.c */
 extern const struct check_test fault_tests[];          /* test_faults.c: on the scripted cores only */
