@@ -17,6 +17,7 @@ from asyncio.unix_events import _UnixSelectorEventLoop as _UnixLoop
 
 from rloop._rloop import LoopBase
 from rloop.processes import ProcessMixin
+from rloop.resolver import ResolverMixin
 from rloop.signals import SignalMixin
 
 _live_loops = weakref.WeakSet()
@@ -46,7 +47,7 @@ def _base_state():
     return vars(loop).keys() - set(dir(LoopBase))
 
 
-class _Loop(SignalMixin, ProcessMixin, LoopBase, BaseEventLoop):
+class _Loop(SignalMixin, ProcessMixin, ResolverMixin, LoopBase, BaseEventLoop):
     # With all state in slots the instance's dictionary stays unmade, and only then does the interpreter specialize
     # `loop.call_soon(...)`.
     __slots__ = (*sorted(_base_state()), *SignalMixin._state, *ProcessMixin._state, "_unix_server_sockets")
