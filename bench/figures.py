@@ -24,6 +24,10 @@ def cpu_us(cell):
     return cell["cpu_seconds"] / cell["operations"] * 1e6 if "cpu_seconds" in cell else None
 
 
+def p50_us(cell):
+    return cell.get("p50_us")
+
+
 def p99_us(cell):
     return cell.get("p99_us")
 

@@ -14,9 +14,18 @@ from pathlib import Path
 import figures
 from loops import BASELINE, LIMITS
 
-OF_LIMITS = [f"of {name}" for name in LIMITS]
-HEADINGS = ["ops/s", "CPU us/op", "p50 us", "p99 us", "spread", "rate", "CPU", "p99", "ratio", *OF_LIMITS, "goal"]
-WIDTHS = [11, 10, 8, 8, 7, 6, 6, 6, 6, *(11 for _ in LIMITS), 10]
+HEADINGS = [
+    "ops/s",
+    "CPU us/op",
+    "p50 us",
+    "p99 us",
+    "spread",
+    "rate",
+    "CPU",
+    "p99",
+    "ratio",
+]  # then limits, and the goal
+WIDTHS = [11, 10, 8, 8, 7, 6, 6, 6, 6]
 
 
 def number(value):
@@ -48,29 +57,45 @@ def goal_text(case, name):
     return f"{goal:.3g} {figures.verdict(case['rounds'], name, BASELINE, goal)}"
 
 
-def figures_of(case, name):
-    """The row of a loop, as texts under HEADINGS."""
-    rounds, baseline = case["rounds"], baseline_of(names_of(case))
-    apart = figures.spread(rounds, name)
+def measured_of(rounds, name):
+    """The figures that stand alone, as texts: rate, CPU time and latencies, or the cost in place of them."""
     cost = figures.median_of(rounds, name, figures.cost)
     if cost is not None:
         unit = next(cells[name]["unit"] for cells in rounds if figures.works(cells.get(name)))
-        measured = [f"{number(cost)} {unit}", "", "", ""]
-    else:
-        measured = [
-            number(figures.median_of(rounds, name, figures.rate)),
-            number(figures.median_of(rounds, name, figures.cpu_us)),
-            number(figures.median_of(rounds, name, lambda cell: cell.get("p50_us"))),
-            number(figures.median_of(rounds, name, figures.p99_us)),
+        return [f"{number(cost)} {unit}", "", "", ""]
+    wanted = [figures.rate, figures.cpu_us, figures.p50_us, figures.p99_us]
+    return [number(figures.median_of(rounds, name, figure)) for figure in wanted]
+
+
+def ratios_of(rounds, name, baseline):
+    """The ratios to the baseline, as texts: of rate, CPU time and p99 latency, and the one that counts."""
+    alone = ["", ""]
+    if not figures.is_cost(rounds, name):
+        alone = [
+            number(figures.median_ratio(rounds, name, baseline, figures.rate)),
+            number(figures.median_ratio(rounds, baseline, name, figures.cpu_us)),
         ]
+    latency = figures.median_ratio(rounds, name, baseline, figures.p99_us)
+    return [*alone, number(latency), number(figures.ratio(rounds, name, baseline))]
+
+
+def limits_of(case):
+    return [name for name in names_of(case) if name in LIMITS]
+
+
+def headings_of(case):
+    return [*HEADINGS, *(f"of {limit}" for limit in limits_of(case)), "goal"]
+
+
+def figures_of(case, name):
+    """The row of a loop, as texts under the headings."""
+    rounds = case["rounds"]
+    apart = figures.spread(rounds, name)
     return [
-        *measured,
+        *measured_of(rounds, name),
         "" if apart is None else f"{apart:.0%}",
-        "" if cost is not None else number(figures.median_ratio(rounds, name, baseline, figures.rate)),
-        "" if cost is not None else number(figures.median_ratio(rounds, baseline, name, figures.cpu_us)),
-        number(figures.median_ratio(rounds, name, baseline, figures.p99_us)),
-        number(figures.ratio(rounds, name, baseline)),
-        *(number(figures.ratio(rounds, name, limit)) for limit in LIMITS),
+        *ratios_of(rounds, name, baseline_of(names_of(case))),
+        *(number(figures.ratio(rounds, name, limit)) for limit in limits_of(case)),
         goal_text(case, name),
     ]
 
@@ -86,11 +111,13 @@ def title(case):
 
 def print_case(case, names):
     print(f"\n{title(case)}", flush=True)
-    print(f"{'':16}" + "".join(heading.rjust(width) for heading, width in zip(HEADINGS, WIDTHS)))
+    headings = headings_of(case)
+    widths = [*WIDTHS, *(11 for _ in limits_of(case)), 10]
+    print(f"{'':16}" + "".join(heading.rjust(width) for heading, width in zip(headings, widths)))
     for name in names:
         failed = figures.failure(case["rounds"], name)
         texts = [f" {failed}"] if failed else figures_of(case, name)
-        print(f"{name:16}" + "".join(text.rjust(width) for text, width in zip(texts, WIDTHS)), flush=True)
+        print(f"{name:16}" + "".join(text.rjust(width) for text, width in zip(texts, widths)), flush=True)
 
 
 def summary_cell(case, name):
@@ -128,10 +155,11 @@ def table_lines(rows):
 
 
 def case_rows(case):
-    rows = [["", *HEADINGS]]
+    headings = headings_of(case)
+    rows = [["", *headings]]
     for name in names_of(case):
         failed = figures.failure(case["rounds"], name)
-        rows.append([name, failed, *[""] * (len(HEADINGS) - 1)] if failed else [name, *figures_of(case, name)])
+        rows.append([name, failed, *[""] * (len(headings) - 1)] if failed else [name, *figures_of(case, name)])
     return rows
 
 
