@@ -55,13 +55,13 @@ lint:
 	tools/lint
 
 bench:
-	tools/with_rloop bench -- bench --results bench/results
+	tools/bench --results bench/results
 
 bench-all:
 	tools/bench_all --results bench/results/all
 
 bench-quick:
-	tools/with_rloop bench -- bench --quick --results bench/results/quick
+	tools/bench --quick --results bench/results/quick
 
 clean:
 	rm -rf build .pytest_cache .hypothesis .ruff_cache .mypy_cache .venv/*/has-rloop

@@ -154,7 +154,8 @@ def ask(server, address, scenario, case, seconds, core):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 server.child.wait(0.5)  # a server that crashes says more than its client
                 raise CellError(server.reason()) from None
-            trouble = EXITS.get(client.child.poll(), "hangs")
+            code = client.child.poll()
+            trouble = "hangs" if code is None else EXITS.get(code, "the load client fails")
             detail = client.last_error() or server.last_error()
             raise CellError(f"{trouble}: {detail}" if detail else trouble) from None
 

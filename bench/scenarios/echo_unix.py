@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Echo over a Unix socket by asyncio.Protocol."""
 
+import os
 import tempfile
 
 from scenario import Case, echo_arguments
@@ -10,7 +11,7 @@ CASES = [Case("1 KiB, 50 connections", size=1024, connections=50, goal=1.3)]
 
 
 async def serve(loop, case):
-    path = tempfile.mktemp()
+    path = os.path.join(tempfile.gettempdir(), "echo")  # the runner gives each process a folder of its own
     server = await loop.create_unix_server(Echo, path, backlog=1024)
     return ["--unix", path], server
 
