@@ -11,7 +11,7 @@ CASES = [
     Case("call_soon_threadsafe, latency"),
     Case("executor jobs"),
 ]
-AHEAD = 10_000  # calls that wait at most
+BATCH, AHEAD = 100, 100  # so many batches of calls wait at most
 
 
 def rate(loop, seconds):
@@ -22,16 +22,16 @@ def rate(loop, seconds):
     def called():
         nonlocal ran
         ran += 1
-        if ran % 100 == 0:
-            room.release(100)
+        if ran % BATCH == 0:
+            room.release()
 
     def caller():
         nonlocal made
         while time.perf_counter() < end:
-            for _ in range(100):
-                room.acquire()
+            room.acquire()
+            for _ in range(BATCH):
                 loop.call_soon_threadsafe(called)
-            made += 100
+            made += BATCH
         loop.call_soon_threadsafe(loop.stop)
 
     thread = threading.Thread(target=caller)
