@@ -8,9 +8,8 @@
 #include <math.h>
 #include <stdint.h>
 
-/* floor(number), saturated: sizes are whole, so that it compares as the number itself does. */
-static int
-size_from_number(PyObject *number, size_t *size)
+int
+flow_control_size(PyObject *number, size_t *size)
 {
     if (PyLong_Check(number)) {
         *size = PyLong_AsSize_t(number);
@@ -77,7 +76,7 @@ flow_control_set_limits(struct flow_control *flow, PyObject *high, PyObject *low
     size_t high_bytes, low_bytes;
     int result = -1;
     if (limits_complete(high, low, &full_high, &full_low) == 0 && limits_check(full_high, full_low) == 0 &&
-        size_from_number(full_high, &high_bytes) == 0 && size_from_number(full_low, &low_bytes) == 0)
+        flow_control_size(full_high, &high_bytes) == 0 && flow_control_size(full_low, &low_bytes) == 0)
     {
         flow->high_bytes = high_bytes;
         flow->low_bytes = low_bytes;

@@ -38,6 +38,8 @@ flow_control_may_resume(const struct flow_control *flow, size_t size)
 
 /* None means asyncio's default.  0, or -1 with asyncio's ValueError (or the TypeError of what is not a number). */
 int flow_control_set_limits(struct flow_control *flow, PyObject *high, PyObject *low);
+/* floor(number), saturated: sizes are whole, so that it compares as the number itself does. */
+int flow_control_size(PyObject *number, size_t *size);
 PyObject *flow_control_get_limits(const struct flow_control *flow); /* (low, high) */
 
 #endif

@@ -44,7 +44,7 @@ module_exec(PyObject *module)
     if (stream_reader_setup(state) < 0 || handle_setup_types(module, state) < 0 || stream_transport_setup_types(module, state) < 0 ||
         pipe_transport_setup_types(module, state) < 0 || datagram_transport_setup_types(module, state) < 0 ||
         server_setup_types(module, state) < 0 || sock_ops_setup_types(module, state) < 0 ||
-        loop_setup_types(module, state) < 0)
+        tls_setup_types(module, state) < 0 || loop_setup_types(module, state) < 0)
     {
         return -1;
     }
@@ -86,6 +86,11 @@ module_clear(PyObject *module)
     Py_CLEAR(state->kwnames_loop);
     Py_CLEAR(state->kwnames_loop_name_context);
     Py_CLEAR(state->kwnames_debug);
+    Py_CLEAR(state->tls_do_handshake);
+    Py_CLEAR(state->tls_wrapped);
+    Py_CLEAR(state->tls_flushing);
+    Py_CLEAR(state->tls_shutdown);
+    Py_CLEAR(state->tls_again_errors);
     return 0;
 }
 

@@ -23,10 +23,17 @@
     X(_args) \
     X(_attach) \
     X(_buffer) \
+    X(_call_eof_received) \
     X(_check_callback) \
     X(_check_thread) \
     X(_clients) \
+    X(_control_app_writing) \
+    X(_control_ssl_reading) \
     X(_detach) \
+    X(_do_flush) \
+    X(_do_handshake) \
+    X(_do_read) \
+    X(_do_shutdown) \
     X(_ensure_resolved) \
     X(_eof) \
     X(_io_refs) \
@@ -34,11 +41,15 @@
     X(_paused) \
     X(_process_exited) \
     X(_source_traceback) \
+    X(_ssl_buffer_view) \
+    X(_start_shutdown) \
     X(_stream_reader_wr) \
     X(_transport) \
     X(_waiter) \
+    X(_write_appdata) \
     X(accept) \
     X(acquire) \
+    X(append) \
     X(buffer_updated) \
     X(call_at) \
     X(call_exception_handler) \
@@ -80,9 +91,11 @@
     X(pause_reading) \
     X(pause_writing) \
     X(peername) \
+    X(pending) \
     X(pipe) \
     X(proto) \
     X(protocol) \
+    X(read) \
     X(recv) \
     X(recv_into) \
     X(recvfrom) \
@@ -102,7 +115,8 @@
     X(transport) \
     X(type) \
     X(value) \
-    X(warning)
+    X(warning) \
+    X(write)
 
 /* Objects of the stdlib, imported once: state->NAME = MODULE.ATTRIBUTE. */
 #define MODULE_IMPORTS(X) \
@@ -127,6 +141,8 @@
     X(ReadTransport, "asyncio.transports", "ReadTransport") \
     X(DatagramTransport, "asyncio.transports", "DatagramTransport") \
     X(BufferedProtocol, "asyncio.protocols", "BufferedProtocol") \
+    X(SSLProtocol, "asyncio.sslproto", "SSLProtocol") \
+    X(SSLProtocolState, "asyncio.sslproto", "SSLProtocolState") \
     X(Server, "asyncio.base_events", "Server") \
     X(StreamReader, "asyncio.streams", "StreamReader") \
     X(StreamReaderProtocol, "asyncio.streams", "StreamReaderProtocol") \
@@ -144,7 +160,9 @@
     X(Accepted) \
     X(Listener) \
     X(ServerClients) \
-    X(SockOperation)
+    X(SockOperation) \
+    X(TLSProtocolBase) \
+    X(TLSTransportBase)
 
 /* Memory of dead objects of one type, for the next ones (see handle.c). */
 struct handle_pool {
@@ -181,6 +199,9 @@ typedef struct module_state {
 #define X(name, module, attribute) PyObject *name;
     MODULE_IMPORTS(X)
 #undef X
+    /* asyncio.sslproto: the states that C tells apart, and a tuple of exceptions. */
+    PyObject *tls_do_handshake, *tls_wrapped, *tls_flushing, *tls_shutdown;
+    PyObject *tls_again_errors;
 } module_state;
 
 extern struct PyModuleDef rloop_module_def;
@@ -206,6 +227,7 @@ int pipe_transport_setup_types(PyObject *module, module_state *state);
 int datagram_transport_setup_types(PyObject *module, module_state *state);
 int server_setup_types(PyObject *module, module_state *state);
 int sock_ops_setup_types(PyObject *module, module_state *state);
+int tls_setup_types(PyObject *module, module_state *state);
 /* While the type is there still. */
 void sock_ops_clear_pool(module_state *state);
 

@@ -7,6 +7,7 @@
 
 #include "loop.h"
 #include "stream_reader.h"
+#include "tls.h"
 
 int
 protocol_set_context(struct protocol *protocol, PyObject *context)
@@ -22,7 +23,8 @@ protocol_set_context(struct protocol *protocol, PyObject *context)
 int
 protocol_set(struct protocol *protocol, module_state *state, PyObject *object, bool may_buffer)
 {
-    int is_buffered = may_buffer ? PyObject_IsInstance(object, state->BufferedProtocol) : 0;
+    bool is_filter = may_buffer && PyObject_TypeCheck(object, state->TLSProtocolBase_type);
+    int is_buffered = may_buffer && !is_filter ? PyObject_IsInstance(object, state->BufferedProtocol) : 0;
     if (is_buffered < 0) {
         return -1;
     }
@@ -30,6 +32,7 @@ protocol_set(struct protocol *protocol, module_state *state, PyObject *object, b
     protocol_clear(protocol);
     protocol->object = object;
     protocol->is_buffered = is_buffered;
+    protocol->is_filter = is_filter;
     return 0;
 }
 
@@ -91,6 +94,24 @@ protocol_data_received(struct protocol *protocol, module_state *state, PyObject 
         protocol->feeds_reader = stream_reader_is_fed_by(protocol->object, protocol->receive, state);
     }
     return status_of(protocol_call(protocol, protocol->receive, data, NULL));
+}
+
+int
+protocol_filter_received(struct protocol *protocol, const char *data, Py_ssize_t size)
+{
+    PyObject *context = Py_NewRef(protocol->context);
+    PyObject *filter = Py_NewRef(protocol->object);
+    bool is_entered = PyContext_Enter(context) == 0;
+    if (!is_entered) {
+        PyErr_Clear();
+    }
+    int result = tls_protocol_receive(filter, data, size);
+    if (is_entered && PyContext_Exit(context) < 0) {
+        result = -1;
+    }
+    Py_DECREF(filter);
+    Py_DECREF(context);
+    return result;
 }
 
 PyObject *

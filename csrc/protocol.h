@@ -22,6 +22,7 @@ struct protocol {
     PyObject *updated;
     bool is_buffered;
     bool feeds_reader; /* `receive` is there, and is the data_received() of asyncio's own streams (stream_reader.h) */
+    bool is_filter; /* TLS, which takes memory as it is (tls.h) */
 };
 
 /* The context of all calls; NULL means a copy of the present one.  0, or -1 with the exception set. */
@@ -31,6 +32,7 @@ int protocol_set(struct protocol *protocol, module_state *state, PyObject *objec
 
 /* The calls: 0, or -1 with the exception set. */
 int protocol_data_received(struct protocol *protocol, module_state *state, PyObject *data);
+int protocol_filter_received(struct protocol *protocol, const char *data, Py_ssize_t size);
 PyObject *protocol_get_buffer(struct protocol *protocol, module_state *state); /* a new reference, or NULL */
 int protocol_buffer_updated(struct protocol *protocol, module_state *state, Py_ssize_t size);
 /* 1 when the protocol keeps the transport open, 0 when not, -1 with the exception set. */

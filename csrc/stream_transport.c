@@ -174,8 +174,8 @@ stream_may_write(const struct transport *t, const char *eof_message, const char 
     return true;
 }
 
-static PyObject *
-stream_write(PyObject *self, PyObject *data)
+PyObject *
+stream_transport_write(PyObject *self, PyObject *data)
 {
     struct transport *t = transport_of(self);
     if (!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data)) {
@@ -192,6 +192,12 @@ stream_write(PyObject *self, PyObject *data)
         return NULL;
     }
     Py_RETURN_NONE;
+}
+
+bool
+stream_transport_is_plain(module_state *state, PyObject *transport)
+{
+    return Py_IS_TYPE(transport, state->StreamTransport_type) && transport_of(transport)->dict == NULL;
 }
 
 PyDoc_STRVAR(stream_writelines_doc, "writelines($self, list_of_data, /)\n--\n\n"
@@ -277,7 +283,7 @@ stream_reset_empty_waiter(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyMethodDef stream_methods[] = {
-    {"write", stream_write, METH_O, stream_write_doc},
+    {"write", stream_transport_write, METH_O, stream_write_doc},
     {"writelines", stream_writelines, METH_O, stream_writelines_doc},
     {"write_eof", stream_write_eof, METH_NOARGS, stream_write_eof_doc},
     {"_force_close", stream_force_close, METH_O, stream_force_close_doc},

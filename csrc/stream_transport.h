@@ -31,6 +31,10 @@ struct stream_transport_args {
  * failure. */
 PyObject *stream_transport_new(struct loop *loop, const struct stream_transport_args *args);
 
+/* write(), for C.  A transport is plain when nobody has put anything of his own in the place of its methods. */
+PyObject *stream_transport_write(PyObject *self, PyObject *data);
+bool stream_transport_is_plain(module_state *state, PyObject *transport);
+
 /* Methods of Loop: _make_socket_transport. */
 extern PyMethodDef stream_transport_loop_methods[];
 

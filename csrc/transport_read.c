@@ -108,7 +108,7 @@ transport_on_buffer(void *owner, struct iovec *buffer)
         Py_DECREF(loop);
         return;
     }
-    if (t->last_read_size >= READ_DIRECTLY_FROM) {
+    if (t->last_read_size >= READ_DIRECTLY_FROM && !t->protocol.is_filter) {
         size_t size = t->last_read_size * 2 < LOOP_READ_BUFFER_SIZE ? t->last_read_size * 2 : LOOP_READ_BUFFER_SIZE;
         buffer->iov_base = read_reserve(t, size);
         buffer->iov_len = size;
@@ -124,6 +124,16 @@ transport_on_buffer(void *owner, struct iovec *buffer)
 }
 
 /* --- on_read */
+
+/* For TLS, which takes memory as it is. */
+static void
+read_deliver_to_filter(struct transport *t, const char *start, Py_ssize_t size)
+{
+    struct loop *loop = t->loop;
+    if (protocol_filter_received(&t->protocol, start, size) < 0 && loop_is_reportable(loop)) {
+        t->kind->on_receive_error(t, "Fatal error: protocol.buffer_updated() call failed.");
+    }
+}
 
 /* A call of data_received(), or what stands for it, is over. */
 static void
@@ -152,7 +162,10 @@ read_deliver_shared(struct transport *t, Py_ssize_t size)
 {
     struct loop *loop = t->loop;
     struct stream_reader reader;
-    if (t->protocol.feeds_reader && stream_reader_hold(&reader, t->protocol.object, t->state)) {
+    if (t->protocol.is_filter) {
+        read_deliver_to_filter(t, loop->read_buffer, size);
+    }
+    else if (t->protocol.feeds_reader && stream_reader_hold(&reader, t->protocol.object, t->state)) {
         read_end_receive(t, loop, stream_reader_feed(&reader, t->state, loop->read_buffer, size));
         stream_reader_release(&reader);
     }
@@ -165,6 +178,11 @@ static void
 read_deliver_buffered(struct transport *t, Py_buffer *view, Py_ssize_t size)
 {
     struct loop *loop = t->loop;
+    if (t->protocol.is_filter) {
+        read_deliver_to_filter(t, view->buf, size);
+        PyBuffer_Release(view);
+        return;
+    }
     if (!t->protocol.is_buffered) { /* get_buffer() has put a plain protocol in its place */
         PyObject *data = PyBytes_FromStringAndSize(view->buf, size);
         PyBuffer_Release(view);

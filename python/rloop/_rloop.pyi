@@ -64,6 +64,45 @@ class SockOperation(Coroutine[asyncio.Future[Any], None, _T]):
     def __await__(self) -> Generator[asyncio.Future[Any], None, _T]: ...
 
 @disjoint_base
+class TLSTransportBase(asyncio.Transport):
+    _loop: Any
+    _ssl_protocol: Any
+    _closed: bool
+
+    def write(self, data: Any, /) -> None: ...
+    def is_closing(self, /) -> bool: ...
+
+@disjoint_base
+class TLSProtocolBase:
+    _state: Any
+    _loop: Any
+    _transport: Any
+    _app_protocol: Any
+    _app_protocol_get_buffer: Any
+    _app_protocol_buffer_updated: Any
+    _app_protocol_is_buffer: bool
+    _sslobj: Any
+    _incoming: Any
+    _outgoing: Any
+    _write_backlog: Any
+    _write_buffer_size: int
+    _app_reading_paused: bool
+    _app_writing_paused: bool
+    _ssl_reading_paused: bool
+    _ssl_writing_paused: bool
+    _incoming_high_water: int
+    _incoming_low_water: int
+    _outgoing_high_water: int
+    _outgoing_low_water: int
+
+    def _feed(self, data: Any, /) -> None: ...
+    def buffer_updated(self, nbytes: int, /) -> None: ...
+    def _do_read(self, /) -> None: ...
+    def _do_write(self, /) -> None: ...
+    def _process_outgoing(self, /) -> None: ...
+    def _control_ssl_reading(self, /) -> None: ...
+
+@disjoint_base
 class LoopBase:
     busy_poll: float
     def __init__(self, core: str) -> None: ...

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import weakref
-from asyncio import constants, events, sslproto
+from asyncio import events
 from asyncio.base_events import BaseEventLoop
 from asyncio.log import logger
 from asyncio.unix_events import _UnixSelectorEventLoop as _UnixLoop
@@ -19,6 +19,7 @@ from rloop._rloop import LoopBase
 from rloop.processes import ProcessMixin
 from rloop.resolver import ResolverMixin
 from rloop.signals import SignalMixin
+from rloop.tls import TLSMixin
 
 _live_loops = weakref.WeakSet()
 
@@ -47,7 +48,7 @@ def _base_state():
     return vars(loop).keys() - set(dir(LoopBase))
 
 
-class _Loop(SignalMixin, ProcessMixin, ResolverMixin, LoopBase, BaseEventLoop):
+class _Loop(SignalMixin, ProcessMixin, ResolverMixin, TLSMixin, LoopBase, BaseEventLoop):
     # With all state in slots the instance's dictionary stays unmade, and only then does the interpreter specialize
     # `loop.call_soon(...)`.
     __slots__ = (*sorted(_base_state()), *SignalMixin._state, *ProcessMixin._state, "_unix_server_sockets")
@@ -106,37 +107,6 @@ class _Loop(SignalMixin, ProcessMixin, ResolverMixin, LoopBase, BaseEventLoop):
         self._forget_wakeup_fd()
 
     _selector = _NoSelector()
-
-    # --- TLS, until it has a room of its own: asyncio's protocol over our transports
-
-    def _make_ssl_transport(
-        self,
-        rawsock,
-        protocol,
-        sslcontext,
-        waiter=None,
-        *,
-        server_side=False,
-        server_hostname=None,
-        extra=None,
-        server=None,
-        ssl_handshake_timeout=constants.SSL_HANDSHAKE_TIMEOUT,
-        ssl_shutdown_timeout=constants.SSL_SHUTDOWN_TIMEOUT,
-        context=None,
-    ):
-        self._ensure_fd_no_transport(rawsock)
-        ssl_protocol = sslproto.SSLProtocol(
-            self,
-            protocol,
-            sslcontext,
-            waiter,
-            server_side,
-            server_hostname,
-            ssl_handshake_timeout=ssl_handshake_timeout,
-            ssl_shutdown_timeout=ssl_shutdown_timeout,
-        )
-        self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server, context=context)
-        return ssl_protocol._app_transport
 
     # --- Unix sockets
 

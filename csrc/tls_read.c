@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * From the incoming BIO to the protocol; see tls.h.
+ *
+ * One data_received() gets all that is there, decrypted straight into its bytes object.  OpenSSL is asked as often as
+ * there are whole records; only where that is not known (after the handshake, or when a count can't be had) is it asked
+ * until it raises SSLWantReadError, as asyncio does each time.  A read with room for more than it returns has used a
+ * record up: OpenSSL never joins two.
+ */
+#include "stream_reader.h"
+#include "tls.h"
+
+/* May OpenSSL have something for us? */
+static bool
+read_is_promising(const struct tls_protocol *tls)
+{
+    return tls->is_probing || tls->framing.whole > 0;
+}
+
+/* OpenSSL has taken in all that there was. */
+static void
+read_set_drained(struct tls_protocol *tls)
+{
+    tls->is_probing = false;
+    tls_framing_forget(&tls->framing);
+}
+
+/* ssl_object.read() into `room` bytes of memory: how many, 0 at the end of the peer's data, or -1 with an exception. */
+static Py_ssize_t
+read_record(struct tls_protocol *tls, char *start, Py_ssize_t room)
+{
+    PyObject *size = PyLong_FromSsize_t(room);
+    PyObject *view = size == NULL ? NULL : PyMemoryView_FromMemory(start, room, PyBUF_WRITE);
+    Py_ssize_t count = -1;
+    if (view != NULL) {
+        PyObject *args[] = {tls->ssl_object, size, view};
+        PyObject *result = PyObject_VectorcallMethod(tls->state->str_read, args, 3, NULL);
+        count = result == NULL ? -1 : PyLong_AsSsize_t(result);
+        Py_XDECREF(result);
+    }
+    Py_XDECREF(size);
+    Py_XDECREF(view);
+    return count;
+}
+
+/* Fill `start` as far as it goes.  *filled counts; *is_end says that the peer has closed.
+ * 0, or -1 with an exception. */
+static int
+read_records(struct tls_protocol *tls, char *start, Py_ssize_t room, Py_ssize_t *filled, bool *is_end)
+{
+    while (*filled < room && read_is_promising(tls)) {
+        Py_ssize_t count = read_record(tls, start + *filled, room - *filled);
+        if (count < 0) {
+            if (!PyErr_ExceptionMatches(tls->state->tls_again_errors)) {
+                return -1;
+            }
+            PyErr_Clear();
+            read_set_drained(tls);
+            return 0;
+        }
+        if (count == 0) {
+            *is_end = true;
+            return 0;
+        }
+        *filled += count;
+        if (*filled == room) {
+            tls->is_probing = true; /* there may be more of this record */
+        }
+        else if (tls->framing.whole > 0 && --tls->framing.whole == 0) {
+            tls->framing.whole_size = 0;
+        }
+    }
+    return 0;
+}
+
+/* The end of the peer's data, by its close_notify. */
+static int
+read_end(struct tls_protocol *tls)
+{
+    return tls_call(tls, tls->state->str__call_eof_received) < 0 ? -1 : tls_call(tls, tls->state->str__start_shutdown);
+}
+
+/* --- plain protocols */
+
+/* No fewer bytes than what can be read now, and room for one record at least. */
+static Py_ssize_t
+read_estimate(struct tls_protocol *tls)
+{
+    if (!tls->is_probing) {
+        return (Py_ssize_t)tls->framing.whole_size + 1; /* a record is longer than what is in it */
+    }
+    Py_ssize_t pending = tls_pending(tls, tls->incoming);
+    return pending < 0 ? -1 : pending + TLS_PLAIN_MAX + 1;
+}
+
+/* All there is, in one bytes object (empty: NULL, without an exception). */
+static PyObject *
+read_bytes(struct tls_protocol *tls, bool *is_end)
+{
+    PyObject *data = NULL;
+    Py_ssize_t filled = 0, room = 0;
+    while (read_is_promising(tls) && !*is_end) {
+        Py_ssize_t more = read_estimate(tls);
+        if (more < 0) {
+            goto error;
+        }
+        room += more;
+        if (data == NULL ? (data = PyBytes_FromStringAndSize(NULL, room)) == NULL : _PyBytes_Resize(&data, room) < 0) {
+            return NULL;
+        }
+        if (read_records(tls, PyBytes_AS_STRING(data), room, &filled, is_end) < 0) {
+            goto error;
+        }
+    }
+    if (filled == 0) {
+        goto error;
+    }
+    if (_PyBytes_Resize(&data, filled) == 0) {
+        return data;
+    }
+error:
+    Py_XDECREF(data);
+    return NULL;
+}
+
+static int
+read_call_receive(struct tls_protocol *tls, PyObject *data)
+{
+    struct stream_reader reader;
+    if (tls->feeds_reader && stream_reader_hold(&reader, tls->app_protocol, tls->state)) {
+        int result = stream_reader_feed(&reader, tls->state, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data));
+        stream_reader_release(&reader);
+        return result;
+    }
+    PyObject *receive = Py_NewRef(tls->receive);
+    PyObject *result = PyObject_CallOneArg(receive, data);
+    Py_DECREF(receive);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int
+read_give(struct tls_protocol *tls, PyObject *data)
+{
+    if (tls->receive == NULL) {
+        tls->receive = PyObject_GetAttr(tls->app_protocol, tls->state->str_data_received);
+        if (tls->receive == NULL) {
+            return -1;
+        }
+        tls->feeds_reader = stream_reader_is_fed_by(tls->app_protocol, tls->receive, tls->state);
+    }
+    return read_call_receive(tls, data);
+}
+
+static int
+read_copied(struct tls_protocol *tls)
+{
+    bool is_end = false;
+    PyObject *data = read_bytes(tls, &is_end);
+    if (data == NULL && PyErr_Occurred()) {
+        return -1;
+    }
+    if (data != NULL) {
+        int result = read_give(tls, data);
+        Py_DECREF(data);
+        if (result < 0) {
+            return -1;
+        }
+    }
+    return is_end ? read_end(tls) : 0;
+}
+
+/* --- buffered ones */
+
+static PyObject *
+read_ask_buffer(struct tls_protocol *tls)
+{
+    Py_ssize_t pending = tls_pending(tls, tls->incoming);
+    PyObject *hint = pending < 0 ? NULL : PyLong_FromSsize_t(pending);
+    PyObject *buffer = hint == NULL ? NULL : PyObject_CallOneArg(tls->get_buffer, hint);
+    Py_XDECREF(hint);
+    return buffer;
+}
+
+static int
+read_tell_updated(struct tls_protocol *tls, Py_ssize_t filled)
+{
+    PyObject *size = PyLong_FromSsize_t(filled);
+    PyObject *result = size == NULL ? NULL : PyObject_CallOneArg(tls->buffer_updated, size);
+    Py_XDECREF(size);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* The protocol's buffer is full: the rest comes in a later turn. */
+static int
+read_again_soon(struct tls_protocol *tls)
+{
+    PyObject *method = PyObject_GetAttr((PyObject *)tls, tls->state->str__do_read);
+    PyObject *result = NULL;
+    if (method != NULL) {
+        result = PyObject_CallMethodOneArg(tls->loop, tls->state->str_call_soon, method);
+    }
+    Py_XDECREF(method);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int
+read_buffered(struct tls_protocol *tls)
+{
+    Py_ssize_t filled = 0;
+    bool is_end = false;
+    Py_buffer view;
+    PyObject *buffer = read_ask_buffer(tls);
+    int result = buffer == NULL ? -1 : PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE);
+    if (result == 0) {
+        is_end = view.len == 0; /* reading nothing reads like an end, in asyncio too */
+        result = read_records(tls, view.buf, view.len, &filled, &is_end);
+        if (result == 0 && filled > 0 && filled == view.len) {
+            result = read_again_soon(tls);
+        }
+        PyBuffer_Release(&view);
+    }
+    Py_XDECREF(buffer);
+    if (result == 0 && filled > 0) {
+        result = read_tell_updated(tls, filled);
+    }
+    return result == 0 && is_end ? read_end(tls) : result;
+}
+
+/* --- all */
+
+static int
+read_deliver(struct tls_protocol *tls)
+{
+    if (!read_is_promising(tls)) {
+        return 0;
+    }
+    return tls->is_app_buffered ? read_buffered(tls) : read_copied(tls);
+}
+
+static int
+read_and_send(struct tls_protocol *tls)
+{
+    if (read_deliver(tls) < 0) {
+        return -1;
+    }
+    Py_ssize_t waiting = PyObject_Size(tls->backlog);
+    return waiting < 0 ? -1 : waiting > 0 ? tls_write_backlog(tls) : tls_send(tls);
+}
+
+int
+tls_read(struct tls_protocol *tls)
+{
+    module_state *state = tls->state;
+    if (tls->phase != state->tls_wrapped && tls->phase != state->tls_flushing) {
+        return 0;
+    }
+    if (!tls->is_app_reading_paused && read_and_send(tls) < 0) {
+        return tls_fail(tls);
+    }
+    return tls_control_ssl_reading(tls) < 0 ? tls_fail(tls) : 0;
+}
+
+int
+tls_control_ssl_reading(struct tls_protocol *tls)
+{
+    Py_ssize_t pending = tls_pending(tls, tls->incoming);
+    if (pending < 0) {
+        return -1;
+    }
+    size_t limit = tls->is_ssl_reading_paused ? tls->incoming_low + 1 : tls->incoming_high;
+    if (pending > 0 && (size_t)pending >= limit && !tls->is_app_reading_paused && !read_is_promising(tls) &&
+        (tls->phase == tls->state->tls_wrapped || tls->phase == tls->state->tls_flushing))
+    {
+        /* The part of a record that we left there would stop the lower transport, and the rest would never come. */
+        tls->is_probing = true;
+        if (read_deliver(tls) < 0 || (pending = tls_pending(tls, tls->incoming)) < 0) {
+            return -1;
+        }
+    }
+    bool must_act = tls->is_ssl_reading_paused ? (size_t)pending <= tls->incoming_low
+                                               : (size_t)pending >= tls->incoming_high;
+    return must_act ? tls_call_base(tls, tls->state->str__control_ssl_reading) : 0;
+}
