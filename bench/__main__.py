@@ -46,8 +46,8 @@ def parse_arguments():
         metavar="LOOP",
         help="as --loop, beside those there are anyway",
     )
-    parser.add_argument("--rounds", type=int, help="how often each loop runs each case (5)")
-    parser.add_argument("--seconds", type=float, help="measured time of each run (0.5)")
+    parser.add_argument("--rounds", type=int, help="how often each loop runs each case (5; quick: 3)")
+    parser.add_argument("--seconds", type=float, help="measured time of each run (0.5; quick: 0.3)")
     parser.add_argument("--limits", action=argparse.BooleanOptionalAction, help="run the echo servers in C")
     parser.add_argument("--results", type=Path, help="folder for results.json, results.md and charts")
     parser.add_argument("--list", action="store_true", help="the scenarios and their cases")
@@ -127,7 +127,7 @@ def write_results(results, folder):
 def main():
     args = parse_arguments()
     args.rounds = args.rounds or (3 if args.quick else 5)
-    args.seconds = args.seconds or 0.5
+    args.seconds = args.seconds or (0.3 if args.quick else 0.5)
     chosen = chosen_cases(args)
     if args.list:
         for name, case in chosen:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Other threads: call_soon_threadsafe from one (rate, and latency into an idle loop), and jobs for the default executor."""
+"""Other threads: call_soon_threadsafe from one (rate, and latency into an idle loop), and jobs in the executor."""
 
 import threading
 import time
