@@ -6,6 +6,7 @@ minutes.
 """
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -126,6 +127,7 @@ def write_results(results, folder):
 
 def main():
     args = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as on Ctrl-C: the children go, too
     args.rounds = args.rounds or (3 if args.quick else 5)
     args.seconds = args.seconds or (0.3 if args.quick else 0.5)
     chosen = chosen_cases(args)

@@ -3,9 +3,9 @@
 CORE`.
 
 Run by path, so that the loop's own interpreter needs nothing of this package, and so that a peer whose import name is
-rloop, too, meets no other.  Prints JSON, a line each: {"address": [...]} when a network scenario serves (until stdin
-ends), or else {"result": {...}}; {"lacks": "..."} when the loop has no such feature, {"missing": "..."} when
-something can't be imported.
+rloop, too, meets no other.  Prints JSON, a line each: {"address": [...]} when a network scenario serves, which it does
+until it is killed; or else {"result": {...}}; {"lacks": "..."} when the loop has no such feature, {"missing": "..."}
+when something can't be imported.
 """
 
 import asyncio
