@@ -19,7 +19,7 @@ transport_unsent(const struct transport *t)
     if (t->is_loss_scheduled || t->stream == NULL) {
         return 0;
     }
-    size_t size = t->buffer.pending_size;
+    size_t size = write_buffer_pending_size(&t->buffer);
     return write_buffer_is_in_flight(&t->buffer) ? size + t->loop->core->stream_unsent(t->stream) : size;
 }
 
@@ -253,14 +253,14 @@ write_pieces(struct transport *t, PyObject *pieces)
             result = write_buffer_append(&t->buffer, data, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data));
         }
     }
-    struct write_batch *pending = &t->buffer.pending;
-    if (was_empty && pending->count > 0) {
+    if (was_empty && write_buffer_is_pending(&t->buffer)) {
+        const struct write_batch *pending = write_buffer_pending(&t->buffer);
         ssize_t written = write_try(t, pending->pieces, pending->count < IOV_MAX ? pending->count : IOV_MAX);
         if (written < 0) {
             return result;
         }
         write_buffer_consume(&t->buffer, (size_t)written);
-        if (pending->count > 0) {
+        if (write_buffer_is_pending(&t->buffer)) {
             write_flush(t);
         }
     }
@@ -320,7 +320,7 @@ transport_on_written(void *owner, int status)
     if (t->is_loss_scheduled || t->stream == NULL || write_buffer_is_in_flight(&t->buffer)) {
         goto done;
     }
-    if (t->buffer.pending.count > 0) {
+    if (write_buffer_is_pending(&t->buffer)) {
         write_flush(t);
     }
     else {

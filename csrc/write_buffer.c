@@ -81,73 +81,97 @@ batch_empty(struct write_batch *batch)
 
 /* One more piece; takes over the reference to `owner`, in case of failure too. */
 static int
-buffer_add_piece(struct write_buffer *buffer, PyObject *owner, const char *data, size_t size)
+queue_add_piece(struct write_queue *queue, PyObject *owner, const char *data, size_t size)
 {
-    struct write_batch *batch = &buffer->pending;
+    struct write_batch *batch = &queue->pending;
     if (batch->count == batch->capacity && batch_grow(batch) < 0) {
         Py_DECREF(owner);
         return -1;
     }
     batch->pieces[batch->count] = (struct iovec){(void *)data, size};
     batch->owners[batch->count++] = owner;
-    buffer->pending_size += size;
+    queue->pending_size += size;
     return 0;
 }
 
 static void
-buffer_extend_tail(struct write_buffer *buffer, const char *data, size_t size)
+queue_extend_tail(struct write_queue *queue, const char *data, size_t size)
 {
-    struct iovec *tail = &buffer->pending.pieces[buffer->pending.count - 1];
+    struct iovec *tail = &queue->pending.pieces[queue->pending.count - 1];
     memcpy((char *)tail->iov_base + tail->iov_len, data, size);
     tail->iov_len += size;
-    buffer->tail_room -= size;
-    buffer->pending_size += size;
+    queue->tail_room -= size;
+    queue->pending_size += size;
 }
 
 static size_t
-buffer_chunk_size(const struct write_buffer *buffer, size_t size)
+queue_chunk_size(const struct write_queue *queue, size_t size)
 {
     if (size > COPY_LIMIT) {
         return size;
     }
-    size_t wanted = buffer->pending_size < CHUNK_MIN ? CHUNK_MIN : buffer->pending_size;
+    size_t wanted = queue->pending_size < CHUNK_MIN ? CHUNK_MIN : queue->pending_size;
     return wanted > CHUNK_MAX ? CHUNK_MAX : wanted;
+}
+
+static struct write_queue *
+buffer_queue(struct write_buffer *buffer)
+{
+    if (buffer->queue == NULL) {
+        buffer->queue = PyMem_Calloc(1, sizeof *buffer->queue);
+        if (buffer->queue == NULL) {
+            PyErr_NoMemory();
+        }
+    }
+    return buffer->queue;
 }
 
 int
 write_buffer_append(struct write_buffer *buffer, PyObject *owner, const char *data, size_t size)
 {
     assert(size > 0);
-    if (owner != NULL && size > COPY_LIMIT) {
-        buffer->tail_room = 0;
-        return buffer_add_piece(buffer, Py_NewRef(owner), data, size);
+    struct write_queue *queue = buffer_queue(buffer);
+    if (queue == NULL) {
+        return -1;
     }
-    if (size <= buffer->tail_room) {
-        buffer_extend_tail(buffer, data, size);
+    if (owner != NULL && size > COPY_LIMIT) {
+        queue->tail_room = 0;
+        return queue_add_piece(queue, Py_NewRef(owner), data, size);
+    }
+    if (size <= queue->tail_room) {
+        queue_extend_tail(queue, data, size);
         return 0;
     }
-    size_t chunk_size = buffer_chunk_size(buffer, size);
+    size_t chunk_size = queue_chunk_size(queue, size);
     PyObject *chunk = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)chunk_size);
     if (chunk == NULL) {
         return -1;
     }
     char *start = PyBytes_AS_STRING(chunk);
     memcpy(start, data, size);
-    buffer->tail_room = 0;
-    if (buffer_add_piece(buffer, chunk, start, size) < 0) {
+    queue->tail_room = 0;
+    if (queue_add_piece(queue, chunk, start, size) < 0) {
         return -1;
     }
-    buffer->tail_room = chunk_size - size;
+    queue->tail_room = chunk_size - size;
     return 0;
+}
+
+const struct write_batch *
+write_buffer_pending(const struct write_buffer *buffer)
+{
+    assert(write_buffer_is_pending(buffer));
+    return &buffer->queue->pending;
 }
 
 void
 write_buffer_consume(struct write_buffer *buffer, size_t size)
 {
-    assert(size <= buffer->pending_size);
-    struct write_batch *batch = &buffer->pending;
+    struct write_queue *queue = buffer->queue;
+    assert(queue != NULL && size <= queue->pending_size);
+    struct write_batch *batch = &queue->pending;
     int written = 0;
-    buffer->pending_size -= size;
+    queue->pending_size -= size;
     while (size > 0 && size >= batch->pieces[written].iov_len) {
         size -= batch->pieces[written++].iov_len;
     }
@@ -158,41 +182,50 @@ write_buffer_consume(struct write_buffer *buffer, size_t size)
     }
     batch_drop_first(batch, written);
     if (batch->count == 0) {
-        buffer->tail_room = 0;
+        queue->tail_room = 0;
     }
 }
 
 const struct write_batch *
 write_buffer_begin_flight(struct write_buffer *buffer)
 {
-    assert(!write_buffer_is_in_flight(buffer));
-    struct write_batch spare = buffer->in_flight;
-    buffer->in_flight = buffer->pending;
-    buffer->pending = spare;
-    buffer->pending_size = 0;
-    buffer->tail_room = 0;
-    return &buffer->in_flight;
+    assert(write_buffer_is_pending(buffer) && !write_buffer_is_in_flight(buffer));
+    struct write_queue *queue = buffer->queue;
+    struct write_batch spare = queue->in_flight;
+    queue->in_flight = queue->pending;
+    queue->pending = spare;
+    queue->pending_size = 0;
+    queue->tail_room = 0;
+    return &queue->in_flight;
 }
 
 void
 write_buffer_end_flight(struct write_buffer *buffer)
 {
-    batch_empty(&buffer->in_flight);
+    if (buffer->queue != NULL) {
+        batch_empty(&buffer->queue->in_flight);
+    }
 }
 
 void
 write_buffer_drop_pending(struct write_buffer *buffer)
 {
-    batch_empty(&buffer->pending);
-    buffer->pending_size = 0;
-    buffer->tail_room = 0;
+    struct write_queue *queue = buffer->queue;
+    if (queue != NULL) {
+        batch_empty(&queue->pending);
+        queue->pending_size = 0;
+        queue->tail_room = 0;
+    }
 }
 
 void
 write_buffer_clear(struct write_buffer *buffer)
 {
-    batch_free(&buffer->pending);
-    batch_free(&buffer->in_flight);
-    buffer->pending_size = 0;
-    buffer->tail_room = 0;
+    struct write_queue *queue = buffer->queue;
+    buffer->queue = NULL;
+    if (queue != NULL) {
+        batch_free(&queue->pending);
+        batch_free(&queue->in_flight);
+        PyMem_Free(queue);
+    }
 }

@@ -4,7 +4,8 @@
  *
  * Two batches of pieces: `in_flight`, which the core is writing, and `pending`, which goes as the next batch.  A piece
  * of a bytes object refers to it; anything mutable is copied, and small pieces are copied together, so that many tiny
- * writes cost a memcpy each and become few iovecs.
+ * writes cost a memcpy each and become few iovecs.  Most connections never have anything wait, so that a buffer is one
+ * pointer until then.
  */
 #ifndef RLOOP_WRITE_BUFFER_H
 #define RLOOP_WRITE_BUFFER_H
@@ -20,31 +21,49 @@ struct write_batch {
     int capacity;
 };
 
-struct write_buffer {
+struct write_queue {
     struct write_batch pending;
     struct write_batch in_flight;
     size_t pending_size;
     size_t tail_room; /* bytes free behind the last pending piece, which then lies in a chunk of our own */
 };
 
+struct write_buffer {
+    struct write_queue *queue; /* NULL until something has to wait */
+};
+
 static inline bool
 write_buffer_is_in_flight(const struct write_buffer *buffer)
 {
-    return buffer->in_flight.count > 0;
+    return buffer->queue != NULL && buffer->queue->in_flight.count > 0;
+}
+
+static inline bool
+write_buffer_is_pending(const struct write_buffer *buffer)
+{
+    return buffer->queue != NULL && buffer->queue->pending.count > 0;
 }
 
 static inline bool
 write_buffer_is_empty(const struct write_buffer *buffer)
 {
-    return buffer->pending.count == 0 && buffer->in_flight.count == 0;
+    return !write_buffer_is_pending(buffer) && !write_buffer_is_in_flight(buffer);
+}
+
+static inline size_t
+write_buffer_pending_size(const struct write_buffer *buffer)
+{
+    return buffer->queue == NULL ? 0 : buffer->queue->pending_size;
 }
 
 /* Add `size` (> 0) bytes to what is pending.  They are part of `owner`, a bytes object, or must be copied when that
  * is NULL.  0, or -1 with MemoryError and nothing added. */
 int write_buffer_append(struct write_buffer *buffer, PyObject *owner, const char *data, size_t size);
+/* What is pending (something must be); valid until the next call that changes it. */
+const struct write_batch *write_buffer_pending(const struct write_buffer *buffer);
 /* The first `size` bytes of what is pending have been written. */
 void write_buffer_consume(struct write_buffer *buffer, size_t size);
-/* Make what is pending the batch in flight (none may be).  It stays valid until the next end_flight or clear. */
+/* Make what is pending (something must be) the batch in flight (none may be).  It stays valid until the next end_flight or clear. */
 const struct write_batch *write_buffer_begin_flight(struct write_buffer *buffer);
 void write_buffer_end_flight(struct write_buffer *buffer);
 /* Forget what is pending; the core may go on with what is in flight. */

@@ -18,6 +18,15 @@
 /* The most buffers that one writev takes on Linux: to give libuv more at a time buys nothing. */
 enum { WRITE_BATCH = 1024 };
 
+/* The write in flight; on the heap, for most streams never have one.  libuv calls back once for every request that it has
+ * taken, and that ends it. */
+struct uvcore_write {
+    uv_write_t request;
+    /* What comes after the batch that libuv has. */
+    struct iovec *iov;
+    int iovcnt;
+};
+
 struct core_stream {
     struct uvcore_object object;
     struct core_stream *below; /* of the reactor's making, for it alone to look into; else NULL */
@@ -30,10 +39,7 @@ struct core_stream {
     const struct core_stream_events *events;
     void *owner;
     bool is_reading;
-    /* Of the write in flight: the batch that libuv has, and what comes after it. */
-    uv_write_t request;
-    struct iovec *iov;
-    int iovcnt;
+    struct uvcore_write *write; /* NULL when none is in flight */
 };
 
 /* --- reading */
@@ -148,13 +154,13 @@ uvcore_stream_batch(const struct iovec *iov, int iovcnt)
 static void uvcore_stream_on_batch(uv_write_t *request, int status);
 
 static int
-uvcore_stream_write_batch(struct core_stream *stream)
+uvcore_stream_write_batch(struct core_stream *stream, struct uvcore_write *write)
 {
-    struct uvcore_batch batch = uvcore_stream_batch(stream->iov, stream->iovcnt);
-    int error = uv_write(&stream->request, &stream->uv.stream, batch.bufs, batch.count, uvcore_stream_on_batch);
-    if (error == 0 && stream->iovcnt > 0) {
-        stream->iov += batch.count;
-        stream->iovcnt -= (int)batch.count;
+    struct uvcore_batch batch = uvcore_stream_batch(write->iov, write->iovcnt);
+    int error = uv_write(&write->request, &stream->uv.stream, batch.bufs, batch.count, uvcore_stream_on_batch);
+    if (error == 0 && write->iovcnt > 0) {
+        write->iov += batch.count;
+        write->iovcnt -= (int)batch.count;
     }
     return error;
 }
@@ -163,19 +169,22 @@ static void
 uvcore_stream_on_batch(uv_write_t *request, int status)
 {
     struct core_stream *stream = request->data;
+    struct uvcore_write *write = stream->write;
     if (!stream->object.is_closed) {
         uvcore_begin_delivery(stream->object.loop);
     }
-    if (stream->object.is_closed) {
-        return;
-    }
-    if (status == 0 && stream->iovcnt > 0) {
-        status = uvcore_stream_write_batch(stream);
+    bool is_closed = stream->object.is_closed;
+    if (!is_closed && status == 0 && write->iovcnt > 0) {
+        status = uvcore_stream_write_batch(stream, write);
         if (status == 0) {
             return;
         }
     }
-    stream->iovcnt = 0;
+    stream->write = NULL;
+    free(write);
+    if (is_closed) {
+        return;
+    }
     uvcore_object_written(&stream->object, status);
 }
 
@@ -205,11 +214,21 @@ uvcore_stream_write(struct core_stream *stream, struct iovec *iov, int iovcnt)
         return mio_core_ops.stream_write(stream->below, iov, iovcnt);
     }
     assert(!stream->object.is_writing);
-    stream->iov = iov;
-    stream->iovcnt = iovcnt;
-    int error = uvcore_stream_write_batch(stream);
-    stream->object.is_writing = error == 0;
-    return error;
+    struct uvcore_write *write = malloc(sizeof *write);
+    if (write == NULL) {
+        return -ENOMEM;
+    }
+    write->request.data = stream;
+    write->iov = iov;
+    write->iovcnt = iovcnt;
+    int error = uvcore_stream_write_batch(stream, write);
+    if (error < 0) {
+        free(write);
+        return error;
+    }
+    stream->write = write;
+    stream->object.is_writing = true;
+    return 0;
 }
 
 size_t
@@ -222,8 +241,9 @@ uvcore_stream_unsent(const struct core_stream *stream)
         return 0;
     }
     size_t unsent = uv_stream_get_write_queue_size(&stream->uv.stream);
-    for (int i = 0; i < stream->iovcnt; i++) {
-        unsent += stream->iov[i].iov_len;
+    /* A write that has ended and is yet to be told (an interrupted poll) has no request any more. */
+    for (int i = 0; stream->write != NULL && i < stream->write->iovcnt; i++) {
+        unsent += stream->write->iov[i].iov_len;
     }
     return unsent;
 }
@@ -294,7 +314,6 @@ uvcore_stream_open_uv(struct core_stream *stream, enum core_stream_kind kind)
         return error;
     }
     uvcore_object_hold(&stream->object, &stream->uv.handle);
-    stream->request.data = stream;
     return is_pipe ? uv_pipe_open(&stream->uv.pipe, fd) : uv_tcp_open(&stream->uv.tcp, fd);
 }
 
