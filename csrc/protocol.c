@@ -39,32 +39,56 @@ protocol_set(struct protocol *protocol, module_state *state, PyObject *object, b
 /* --- calling */
 
 static PyObject *
-protocol_call(struct protocol *protocol, PyObject *method, PyObject *argument, PyObject *second)
+protocol_call(struct protocol *protocol, PyObject *method, bool takes_object, PyObject *argument, PyObject *second)
 {
     PyObject *context = Py_NewRef(protocol->context);
-    PyObject *args[] = {NULL, argument, second};
-    size_t count = (size_t)(argument != NULL) + (second != NULL);
+    PyObject *object = Py_XNewRef(protocol->object);
+    PyObject *args[] = {NULL, object, argument, second};
+    PyObject **first = takes_object ? args + 1 : args + 2;
+    size_t count = (size_t)takes_object + (argument != NULL) + (second != NULL);
     Py_INCREF(method);
     bool is_entered = PyContext_Enter(context) == 0;
     if (!is_entered) {
         PyErr_Clear();
     }
-    PyObject *result = PyObject_Vectorcall(method, args + 1, count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    PyObject *result = PyObject_Vectorcall(method, first, count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     if (is_entered && PyContext_Exit(context) < 0) {
         Py_CLEAR(result);
     }
     Py_DECREF(method);
+    Py_XDECREF(object);
     Py_DECREF(context);
     return result;
 }
 
 static int
-protocol_bind(struct protocol *protocol, PyObject **method, PyObject *name)
+protocol_bind(struct protocol *protocol, PyObject **method, bool *takes_object, PyObject *name)
 {
-    if (*method == NULL) {
-        *method = PyObject_GetAttr(protocol->object, name);
+    if (*method != NULL) {
+        return 0;
     }
-    return *method == NULL ? -1 : 0;
+    PyObject *bound = PyObject_GetAttr(protocol->object, name);
+    if (bound == NULL) {
+        return -1;
+    }
+    *takes_object = PyMethod_Check(bound) && PyMethod_GET_SELF(bound) == protocol->object;
+    if (*takes_object) {
+        Py_SETREF(bound, Py_NewRef(PyMethod_GET_FUNCTION(bound)));
+    }
+    Py_XSETREF(*method, bound); /* looking it up may have run code that did the same */
+    return 0;
+}
+
+static int
+protocol_bind_receive(struct protocol *protocol, PyObject *name)
+{
+    return protocol_bind(protocol, &protocol->receive, &protocol->receive_takes_object, name);
+}
+
+static PyObject *
+protocol_call_receive(struct protocol *protocol, PyObject *argument, PyObject *second)
+{
+    return protocol_call(protocol, protocol->receive, protocol->receive_takes_object, argument, second);
 }
 
 /* Call a method that is not worth keeping. */
@@ -72,7 +96,7 @@ static PyObject *
 protocol_call_by_name(struct protocol *protocol, PyObject *name, PyObject *argument)
 {
     PyObject *method = PyObject_GetAttr(protocol->object, name);
-    PyObject *result = method == NULL ? NULL : protocol_call(protocol, method, argument, NULL);
+    PyObject *result = method == NULL ? NULL : protocol_call(protocol, method, false, argument, NULL);
     Py_XDECREF(method);
     return result;
 }
@@ -88,12 +112,13 @@ int
 protocol_data_received(struct protocol *protocol, module_state *state, PyObject *data)
 {
     if (protocol->receive == NULL) {
-        if (protocol_bind(protocol, &protocol->receive, state->str_data_received) < 0) {
+        if (protocol_bind_receive(protocol, state->str_data_received) < 0) {
             return -1;
         }
-        protocol->feeds_reader = stream_reader_is_fed_by(protocol->object, protocol->receive, state);
+        protocol->feeds_reader = protocol->receive_takes_object &&
+                                 stream_reader_is_fed_by(protocol->object, protocol->receive, state);
     }
-    return status_of(protocol_call(protocol, protocol->receive, data, NULL));
+    return status_of(protocol_call_receive(protocol, data, NULL));
 }
 
 int
@@ -119,8 +144,8 @@ protocol_get_buffer(struct protocol *protocol, module_state *state)
 {
     PyObject *hint = PyLong_FromLong(-1);
     PyObject *result = NULL;
-    if (hint != NULL && protocol_bind(protocol, &protocol->receive, state->str_get_buffer) == 0) {
-        result = protocol_call(protocol, protocol->receive, hint, NULL);
+    if (hint != NULL && protocol_bind_receive(protocol, state->str_get_buffer) == 0) {
+        result = protocol_call_receive(protocol, hint, NULL);
     }
     Py_XDECREF(hint);
     return result;
@@ -131,8 +156,10 @@ protocol_buffer_updated(struct protocol *protocol, module_state *state, Py_ssize
 {
     PyObject *count = PyLong_FromSsize_t(size);
     PyObject *result = NULL;
-    if (count != NULL && protocol_bind(protocol, &protocol->updated, state->str_buffer_updated) == 0) {
-        result = protocol_call(protocol, protocol->updated, count, NULL);
+    if (count != NULL &&
+        protocol_bind(protocol, &protocol->updated, &protocol->updated_takes_object, state->str_buffer_updated) == 0)
+    {
+        result = protocol_call(protocol, protocol->updated, protocol->updated_takes_object, count, NULL);
     }
     Py_XDECREF(count);
     return status_of(result);
@@ -171,10 +198,10 @@ protocol_connection_lost(struct protocol *protocol, module_state *state, PyObjec
 int
 protocol_datagram_received(struct protocol *protocol, module_state *state, PyObject *data, PyObject *address)
 {
-    if (protocol_bind(protocol, &protocol->receive, state->str_datagram_received) < 0) {
+    if (protocol_bind_receive(protocol, state->str_datagram_received) < 0) {
         return -1;
     }
-    return status_of(protocol_call(protocol, protocol->receive, data, address));
+    return status_of(protocol_call_receive(protocol, data, address));
 }
 
 int

@@ -16,10 +16,13 @@ struct loop;
 struct protocol {
     PyObject *object; /* NULL before protocol_set and after protocol_clear */
     PyObject *context;
-    /* Bound methods, looked up on first use, so that a protocol may still replace them in connection_made:
-     * data_received or get_buffer or datagram_received, and buffer_updated. */
+    /* Methods, looked up on first use, so that a protocol may still replace them in connection_made: data_received or
+     * get_buffer or datagram_received, and buffer_updated.  Of a method that is bound to `object` only the function is
+     * kept, and called with it: a bound method for each connection is 64 bytes. */
     PyObject *receive;
     PyObject *updated;
+    bool receive_takes_object;
+    bool updated_takes_object;
     bool is_buffered;
     bool feeds_reader; /* `receive` is there, and is the data_received() of asyncio's own streams (stream_reader.h) */
     bool is_filter; /* TLS, which takes memory as it is (tls.h) */

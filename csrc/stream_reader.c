@@ -46,7 +46,7 @@ bool
 stream_reader_is_fed_by(PyObject *protocol, PyObject *receive, module_state *state)
 {
     return (PyObject *)Py_TYPE(protocol) == state->StreamReaderProtocol &&
-           is_bound(receive, protocol, state->stream_data_received);
+           receive == state->stream_data_received;
 }
 
 /* The object that the protocol's weak reference is to, or NULL. */

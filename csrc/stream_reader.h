@@ -15,7 +15,7 @@ struct stream_reader {
     Py_ssize_t limit;
 };
 
-/* Does `receive`, the bound data_received() of `protocol`, do what asyncio.StreamReaderProtocol's own does? */
+/* Does `receive`, the function of `protocol`'s bound data_received(), do what asyncio.StreamReaderProtocol's own does? */
 bool stream_reader_is_fed_by(PyObject *protocol, PyObject *receive, module_state *state);
 
 /* The reader behind such a protocol.  False, with no exception, when there is none now, or when it is in any state or of any

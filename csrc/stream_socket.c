@@ -9,14 +9,12 @@
 #include "socket_info.h"
 #include "transport.h"
 
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
 
-struct stream_addresses {
-    socklen_t own_len, peer_len; /* 0: the kernel has none */
-    char bytes[];                /* own, peer */
-};
+_Static_assert(sizeof(struct sockaddr_storage) <= UCHAR_MAX, "the length of an address is kept in one byte");
 
 /* --- the Python socket */
 
@@ -67,10 +65,10 @@ socket_make_socket_info(struct transport *t)
 static PyObject *
 socket_make_address(struct transport *t, bool is_peer)
 {
-    struct stream_addresses *addresses = stream_of(t)->addresses;
+    const struct stream_transport *stream = stream_of(t);
     struct sockaddr_storage address;
-    socklen_t len = is_peer ? addresses->peer_len : addresses->own_len;
-    memcpy(&address, addresses->bytes + (is_peer ? addresses->own_len : 0), len);
+    socklen_t len = is_peer ? stream->peer_len : stream->own_len;
+    memcpy(&address, stream->addresses + (is_peer ? stream->own_len : 0), len);
     return socket_info_address(t->state, (struct sockaddr *)&address, len);
 }
 
@@ -155,16 +153,16 @@ stream_socket_init(struct transport *t, const struct stream_transport_args *args
         /* As asyncio does, against the delay of small writes.  What is not TCP refuses, and needs no attention. */
         (void)setsockopt(t->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     }
-    struct stream_addresses *addresses = PyMem_Malloc(sizeof *addresses + own_len + peer_len);
+    char *addresses = PyMem_Malloc(own_len + peer_len);
     if (addresses == NULL) {
         PyErr_NoMemory();
         return -1;
     }
-    addresses->own_len = own_len;
-    addresses->peer_len = peer_len;
-    memcpy(addresses->bytes, &own, own_len);
-    memcpy(addresses->bytes + own_len, peer, peer_len);
+    memcpy(addresses, &own, own_len);
+    memcpy(addresses + own_len, peer, peer_len);
     stream_of(t)->addresses = addresses;
+    stream_of(t)->own_len = (unsigned char)own_len;
+    stream_of(t)->peer_len = (unsigned char)peer_len;
     return family == AF_UNSPEC || socket_info_knows(family) ? 0 : socket_make_foreign_addresses(t);
 }
 

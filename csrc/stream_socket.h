@@ -12,14 +12,13 @@
 #include "stream_transport.h"
 #include "transport.h"
 
-struct stream_addresses;
-
 struct stream_transport {
     struct transport base;
     PyObject *server;            /* asyncio's Server, or NULL */
     struct server_client client; /* among that one's */
-    struct stream_addresses *addresses;
+    char *addresses;             /* own, then peer */
     int family;
+    unsigned char own_len, peer_len; /* 0: the kernel has none */
 };
 
 static inline struct stream_transport *
