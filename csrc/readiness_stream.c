@@ -28,12 +28,12 @@ struct core_stream {
     enum core_stream_kind kind;
     int fd;
     bool is_reading;
-    bool is_writing; /* a write is in flight, and these three tell what is left of it */
-    struct iovec *iov;
-    int iovcnt;
-    size_t unsent;
     bool is_delivering; /* stream_on_ready is at work and frees the stream if it is closed meanwhile */
     bool is_closed;
+    bool is_writing; /* a write is in flight, and these three tell what is left of it */
+    int iovcnt;
+    struct iovec *iov;
+    size_t unsent;
 };
 
 /* --- interest */

@@ -11,6 +11,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -29,18 +30,25 @@ struct uvcore_write {
 
 struct core_stream {
     struct uvcore_object object;
-    struct core_stream *below; /* of the reactor's making, for it alone to look into; else NULL */
+    const struct core_stream_events *events;
+    void *owner;
+    struct uvcore_write *write; /* NULL when none is in flight */
+    bool is_reading;
+    /* The last field: a stream has only the memory of the one that it uses (uvcore_stream_size). */
     union {
+        struct core_stream *below; /* of the reactor's making, for it alone to look into */
         uv_handle_t handle;
         uv_stream_t stream;
         uv_tcp_t tcp;
         uv_pipe_t pipe;
     } uv;
-    const struct core_stream_events *events;
-    void *owner;
-    bool is_reading;
-    struct uvcore_write *write; /* NULL when none is in flight */
 };
+
+static bool
+uvcore_stream_is_below(const struct core_stream *stream)
+{
+    return stream->object.handle == NULL;
+}
 
 /* --- reading */
 
@@ -111,8 +119,8 @@ uvcore_stream_on_read(uv_stream_t *handle, ssize_t nread, const uv_buf_t *buf)
 int
 uvcore_stream_read_start(struct core_stream *stream)
 {
-    if (stream->below != NULL) {
-        return mio_core_ops.stream_read_start(stream->below);
+    if (uvcore_stream_is_below(stream)) {
+        return mio_core_ops.stream_read_start(stream->uv.below);
     }
     if (stream->is_reading) {
         return 0;
@@ -125,8 +133,8 @@ uvcore_stream_read_start(struct core_stream *stream)
 void
 uvcore_stream_read_stop(struct core_stream *stream)
 {
-    if (stream->below != NULL) {
-        mio_core_ops.stream_read_stop(stream->below);
+    if (uvcore_stream_is_below(stream)) {
+        mio_core_ops.stream_read_stop(stream->uv.below);
         return;
     }
     stream->is_reading = false;
@@ -199,8 +207,8 @@ uvcore_stream_complete(struct uvcore_object *object)
 ssize_t
 uvcore_stream_try_write(struct core_stream *stream, const struct iovec *iov, int iovcnt)
 {
-    if (stream->below != NULL) {
-        return mio_core_ops.stream_try_write(stream->below, iov, iovcnt);
+    if (uvcore_stream_is_below(stream)) {
+        return mio_core_ops.stream_try_write(stream->uv.below, iov, iovcnt);
     }
     assert(!stream->object.is_writing);
     struct uvcore_batch batch = uvcore_stream_batch(iov, iovcnt);
@@ -210,8 +218,8 @@ uvcore_stream_try_write(struct core_stream *stream, const struct iovec *iov, int
 int
 uvcore_stream_write(struct core_stream *stream, struct iovec *iov, int iovcnt)
 {
-    if (stream->below != NULL) {
-        return mio_core_ops.stream_write(stream->below, iov, iovcnt);
+    if (uvcore_stream_is_below(stream)) {
+        return mio_core_ops.stream_write(stream->uv.below, iov, iovcnt);
     }
     assert(!stream->object.is_writing);
     struct uvcore_write *write = malloc(sizeof *write);
@@ -234,8 +242,8 @@ uvcore_stream_write(struct core_stream *stream, struct iovec *iov, int iovcnt)
 size_t
 uvcore_stream_unsent(const struct core_stream *stream)
 {
-    if (stream->below != NULL) {
-        return mio_core_ops.stream_unsent(stream->below);
+    if (uvcore_stream_is_below(stream)) {
+        return mio_core_ops.stream_unsent(stream->uv.below);
     }
     if (!stream->object.is_writing) {
         return 0;
@@ -253,8 +261,8 @@ uvcore_stream_unsent(const struct core_stream *stream)
 int
 uvcore_stream_shutdown(struct core_stream *stream)
 {
-    if (stream->below != NULL) {
-        return mio_core_ops.stream_shutdown(stream->below);
+    if (uvcore_stream_is_below(stream)) {
+        return mio_core_ops.stream_shutdown(stream->uv.below);
     }
     assert(!stream->object.is_writing);
     return shutdown(stream->object.fd, SHUT_WR) < 0 ? -errno : 0;
@@ -264,8 +272,8 @@ void
 uvcore_stream_close(struct core_stream *stream)
 {
     stream->is_reading = false;
-    if (stream->below != NULL) {
-        mio_core_ops.stream_close(stream->below);
+    if (uvcore_stream_is_below(stream)) {
+        mio_core_ops.stream_close(stream->uv.below);
     }
     uvcore_object_close(&stream->object);
 }
@@ -303,12 +311,18 @@ uvcore_stream_is_for_libuv(int fd, enum core_stream_kind kind)
            (fstat(fd, &status) == 0 && (S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode)));
 }
 
+static size_t
+uvcore_stream_size(bool is_for_libuv, bool is_pipe)
+{
+    size_t size = !is_for_libuv ? sizeof(struct core_stream *) : is_pipe ? sizeof(uv_pipe_t) : sizeof(uv_tcp_t);
+    return offsetof(struct core_stream, uv) + size;
+}
+
 static int
-uvcore_stream_open_uv(struct core_stream *stream, enum core_stream_kind kind)
+uvcore_stream_open_uv(struct core_stream *stream, bool is_pipe)
 {
     uv_loop_t *uv = &stream->object.loop->uv;
     int fd = stream->object.fd;
-    bool is_pipe = kind == CORE_STREAM_PIPE_READ || uvcore_socket_family(fd) == AF_UNIX;
     int error = is_pipe ? uv_pipe_init(uv, &stream->uv.pipe, 0) : uv_tcp_init(uv, &stream->uv.tcp);
     if (error < 0) {
         return error;
@@ -321,16 +335,18 @@ int
 uvcore_stream_open(struct core_loop *loop, int fd, enum core_stream_kind kind, const struct core_stream_events *events,
                    void *owner, struct core_stream **result)
 {
-    struct core_stream *stream = calloc(1, sizeof *stream);
+    bool is_for_libuv = uvcore_stream_is_for_libuv(fd, kind);
+    bool is_pipe = kind == CORE_STREAM_PIPE_READ || (is_for_libuv && uvcore_socket_family(fd) == AF_UNIX);
+    struct core_stream *stream = calloc(1, uvcore_stream_size(is_for_libuv, is_pipe));
     if (stream == NULL) {
         return -ENOMEM;
     }
     uvcore_object_init(&stream->object, &uvcore_stream_kind, loop, fd);
     stream->events = events;
     stream->owner = owner;
-    int error = uvcore_stream_is_for_libuv(fd, kind)
-                    ? uvcore_stream_open_uv(stream, kind)
-                    : mio_core_ops.stream_open(loop->reactor, fd, kind, events, owner, &stream->below);
+    int error = is_for_libuv
+                    ? uvcore_stream_open_uv(stream, is_pipe)
+                    : mio_core_ops.stream_open(loop->reactor, fd, kind, events, owner, &stream->uv.below);
     if (error < 0) {
         uvcore_object_close(&stream->object);
         return error;

@@ -32,15 +32,15 @@ struct uvcore_object {
     const struct uvcore_kind *kind;
     uv_handle_t *handle; /* NULL when the reactor stands in */
     int fd;
-    unsigned holders; /* the layer, until it closes the object; libuv, until it lets go of the handle */
-    bool is_closed;   /* the handle is: nothing comes from it any more */
+    unsigned char holders; /* the layer, until it closes the object; libuv, until it lets go of the handle */
+    bool is_closed;        /* the handle is: nothing comes from it any more */
+    bool is_writing;       /* a write or a send is in flight */
     /* What it has read in the poll under way (rule 4), and that poll's number. */
     int reads;
-    uint64_t poll_number;
-    /* A write or a send is in flight; its end, and its place in loop->deferred when it is told in the next poll. */
-    bool is_writing;
+    /* The end of what was in flight, and its place in loop->deferred when it is told in the next poll. */
     int status;
     struct uvcore_node completion;
+    uint64_t poll_number;
 };
 
 struct uvcore_kind {
