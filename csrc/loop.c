@@ -67,6 +67,19 @@ loop_run_queue(struct loop *loop, struct ready_queue *queue, size_t count)
             loop_fail(loop);
         }
         Py_DECREF(item.object);
+        loop_end_callback(loop);
+    }
+}
+
+void
+loop_run_late(struct loop *loop)
+{
+    while (loop->late.count > 0) {
+        struct ready_item item = ready_queue_pop(&loop->late);
+        if (item.run(loop, item.object) < 0) {
+            loop_fail(loop);
+        }
+        Py_DECREF(item.object);
     }
 }
 
@@ -117,6 +130,7 @@ loop_turn(struct loop *loop)
         return -1;
     }
     int result = loop->core->loop_poll(loop->core_loop, timeout_ns);
+    loop_end_callback(loop);
     if (result < 0 && loop->failure == NULL) {
         errors_set(result);
         return -1;
@@ -368,6 +382,7 @@ loop_release(struct loop *loop)
     }
     ready_queue_clear(&loop->ready);
     ready_queue_clear(&loop->due);
+    ready_queue_clear(&loop->late);
     ready_queue_clear(&loop->inbox.queue);
 }
 
@@ -412,6 +427,9 @@ loop_traverse(PyObject *self, visitproc visit, void *arg)
         result = ready_queue_traverse(&loop->due, visit, arg);
     }
     if (result == 0) {
+        result = ready_queue_traverse(&loop->late, visit, arg);
+    }
+    if (result == 0) {
         result = inbox_traverse(&loop->inbox, visit, arg);
     }
     return result != 0 ? result : fd_registry_traverse(&loop->fds, visit, arg);
@@ -440,6 +458,7 @@ loop_dealloc(PyObject *self)
     loop_clear(self);
     ready_queue_free(&loop->ready);
     ready_queue_free(&loop->due);
+    ready_queue_free(&loop->late);
     inbox_free(&loop->inbox);
     timer_heap_free(&loop->timers);
     fd_registry_free(&loop->fds);

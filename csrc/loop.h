@@ -49,6 +49,8 @@ struct loop {
     PyObject *failure;       /* KeyboardInterrupt or SystemExit of a callback, on its way out of run_forever */
     PyObject *future_kwargs; /* {'loop': this loop} for its futures while it runs, else NULL: it is a cycle */
     PyThreadState *blocked;  /* saved while the core waits without the GIL */
+    unsigned callback_serial; /* the callback that runs now; see loop_end_callback */
+    struct ready_queue late;  /* what is to run when it ends */
     bool is_closed;
     bool is_stopping;
     bool is_debug;
@@ -74,6 +76,18 @@ int loop_check_thread(struct loop *loop);
 /* --- callbacks of our own: run(loop, object) in a later turn, in order with everybody's call_soon.  The reference to object
  * is taken over.  Like handle_run it returns -1, with the exception set, only for KeyboardInterrupt and SystemExit. */
 int loop_defer(struct loop *loop, ready_run run, PyObject *object);
+/* The same when the callback that runs now has ended; for what its further calls may still add to. */
+int loop_defer_to_end(struct loop *loop, ready_run run, PyObject *object);
+/* Whoever has called a callback of the user's says so when it has returned. */
+void loop_run_late(struct loop *loop);
+static inline void
+loop_end_callback(struct loop *loop)
+{
+    loop->callback_serial++;
+    if (loop->late.count > 0) {
+        loop_run_late(loop);
+    }
+}
 /* call_soon(callback, *args), as asyncio's transports do it; honours an overridden call_soon. */
 int loop_call_soon(struct loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs, PyObject *context);
 /* In a later turn: waiter.set_result(None), unless the waiter was cancelled. */

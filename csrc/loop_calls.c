@@ -374,6 +374,12 @@ loop_defer(struct loop *loop, ready_run run, PyObject *object)
 }
 
 int
+loop_defer_to_end(struct loop *loop, ready_run run, PyObject *object)
+{
+    return ready_queue_push(&loop->late, run, object);
+}
+
+int
 loop_call_soon(struct loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs, PyObject *context)
 {
     PyObject *handle = NULL;

@@ -226,6 +226,7 @@ static PyObject *
 stream_write_eof(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     struct transport *t = transport_of(self);
+    transport_send_deferred(t);
     if (t->is_closing || t->is_eof_written) {
         Py_RETURN_NONE;
     }
@@ -266,6 +267,7 @@ stream_make_empty_waiter(PyObject *self, PyObject *Py_UNUSED(ignored))
         PyErr_SetString(PyExc_AttributeError, "'NoneType' object has no attribute 'create_future'");
         return NULL;
     }
+    transport_send_deferred(t);
     t->empty_waiter = PyObject_CallMethodNoArgs((PyObject *)t->loop, t->state->str_create_future);
     if (t->empty_waiter != NULL && write_buffer_is_empty(&t->buffer)) {
         transport_wake_empty_waiter(t, NULL);
@@ -301,6 +303,7 @@ static PyObject *
 stream_get_sock(PyObject *self, void *Py_UNUSED(closure))
 {
     struct transport *t = transport_of(self);
+    transport_send_deferred(t);
     return t->stream == NULL ? Py_NewRef(Py_None) : stream_socket_object(t);
 }
 

@@ -184,6 +184,7 @@ transport_schedule_loss(struct transport *t, PyObject *exception)
 int
 transport_close(struct transport *t)
 {
+    transport_send_deferred(t);
     if (t->is_closing) {
         return 0;
     }
@@ -201,6 +202,7 @@ transport_close(struct transport *t)
 int
 transport_force_close(struct transport *t, PyObject *exception)
 {
+    transport_send_deferred(t);
     if (t->is_loss_scheduled) {
         return 0;
     }

@@ -33,7 +33,9 @@ const char transport_is_closing_doc[] =
 PyObject *
 transport_method_is_closing(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(transport_of(self)->is_closing);
+    struct transport *t = transport_of(self);
+    transport_send_deferred(t);
+    return PyBool_FromLong(t->is_closing);
 }
 
 const char transport_get_protocol_doc[] =
@@ -81,6 +83,7 @@ transport_method_get_extra_info(PyObject *self, PyObject *args, PyObject *kwargs
         return NULL;
     }
     struct transport *t = transport_of(self);
+    transport_send_deferred(t); /* what the caller may do with the socket comes after it */
     if (extra_make(t, name) < 0) {
         return NULL;
     }
@@ -206,7 +209,9 @@ const char transport_get_write_buffer_size_doc[] =
 PyObject *
 transport_method_get_write_buffer_size(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return PyLong_FromSize_t(transport_unsent(transport_of(self)));
+    struct transport *t = transport_of(self);
+    transport_send_deferred(t);
+    return PyLong_FromSize_t(transport_unsent(t));
 }
 
 const char transport_get_write_buffer_limits_doc[] =

@@ -248,6 +248,7 @@ transport_on_read(void *owner, ssize_t result)
         loop_warn_if_slow(loop, self, start_ns);
     }
     Py_DECREF(self);
+    loop_end_callback(loop);
 }
 
 const struct core_stream_events transport_core_events = {

@@ -5,6 +5,10 @@
  * With nothing unsent, the kernel gets the data at once.  What it does not take waits in the write buffer, one batch in
  * flight and the rest pending; when a batch has ended the next one goes out, and when none is left, what waited for
  * that happens: resume_writing, the end of close(), the half-close of write_eof().
+ *
+ * Writes of one callback go out together when it ends: a head and a body, or a thousand lines, are then one system call.
+ * But the first of them goes to the kernel at once, unless the last callback that wrote here did so several times.
+ * Nothing that a program can ask the transport tells the difference, because asking sends what has waited.
  */
 #include "transport.h"
 
@@ -31,6 +35,12 @@ write_maybe_pause(struct transport *t)
 {
     if (!flow_control_must_pause(&t->flow, transport_unsent(t))) {
         return 0;
+    }
+    if (t->is_write_deferred) {
+        transport_send_deferred(t);
+        if (t->is_closing || !flow_control_must_pause(&t->flow, transport_unsent(t))) {
+            return 0;
+        }
     }
     t->flow.is_paused = true;
     if (protocol_pause_writing(&t->protocol, t->state) < 0) {
@@ -133,6 +143,51 @@ write_try(struct transport *t, const struct iovec *pieces, int count)
     return -1;
 }
 
+/* --- deferred writes */
+
+void
+transport_send_deferred(struct transport *t)
+{
+    if (!t->is_write_deferred) {
+        return;
+    }
+    t->is_write_deferred = false;
+    if (t->stream == NULL || !write_buffer_is_pending(&t->buffer)) {
+        return;
+    }
+    const struct write_batch *pending = write_buffer_pending(&t->buffer);
+    ssize_t written = write_try(t, pending->pieces, pending->count < IOV_MAX ? pending->count : IOV_MAX);
+    if (written >= 0) {
+        write_buffer_consume(&t->buffer, (size_t)written);
+        if (write_buffer_is_pending(&t->buffer)) {
+            write_flush(t);
+        }
+    }
+}
+
+static int
+write_run_deferred(struct loop *Py_UNUSED(loop), PyObject *self)
+{
+    struct transport *t = transport_of(self);
+    t->writes_in_series = t->write_count > 1;
+    transport_send_deferred(t);
+    return 0;
+}
+
+/* One more write() in the callback that runs now; may it wait for that to end? */
+static bool
+write_may_wait(struct transport *t)
+{
+    if (t->write_serial != t->loop->callback_serial) {
+        t->write_serial = t->loop->callback_serial;
+        t->write_count = 0;
+    }
+    if (++t->write_count > 1) {
+        t->writes_in_series = true;
+    }
+    return t->writes_in_series && t->loop->thread_id != 0;
+}
+
 /* A write on a lost connection: asyncio's warning, from the fifth on. */
 static int
 write_refuse(struct transport *t)
@@ -168,8 +223,9 @@ write_owner(PyObject *data)
 static int
 write_contiguous(struct transport *t, PyObject *data, const char *start, size_t size)
 {
-    bool was_empty = write_buffer_is_empty(&t->buffer);
-    if (was_empty) {
+    bool may_wait = write_may_wait(t);
+    bool was_empty = write_buffer_is_empty(&t->buffer), waits = was_empty && may_wait;
+    if (was_empty && !waits) {
         struct iovec piece = {(void *)start, size};
         ssize_t written = write_try(t, &piece, 1);
         if (written < 0 || (size_t)written == size) {
@@ -181,7 +237,14 @@ write_contiguous(struct transport *t, PyObject *data, const char *start, size_t 
     if (write_buffer_append(&t->buffer, write_owner(data), start, size) < 0) {
         return -1;
     }
-    if (was_empty) {
+    if (waits) {
+        t->is_write_deferred = true;
+        if (loop_defer_to_end(t->loop, write_run_deferred, Py_NewRef(t->self)) < 0) {
+            PyErr_Clear();
+            transport_send_deferred(t);
+        }
+    }
+    else if (was_empty) {
         write_flush(t);
     }
     return write_maybe_pause(t);
@@ -306,6 +369,7 @@ void
 transport_on_written(void *owner, int status)
 {
     struct transport *t = owner;
+    struct loop *loop = t->loop;
     PyObject *self = Py_NewRef(t->self);
     write_buffer_end_flight(&t->buffer);
     if (t->is_loss_scheduled) {
@@ -328,4 +392,5 @@ transport_on_written(void *owner, int status)
     }
 done:
     Py_DECREF(self);
+    loop_end_callback(loop);
 }
