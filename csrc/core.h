@@ -19,8 +19,8 @@
  *     when nothing was there after all.  on_buffer may decline (leave iov_len 0): no on_read follows, and the object asks
  *     again in the next poll, or never if reading was stopped; a buffer offered in an on_buffer that also stops reading comes
  *     back with -EAGAIN.  After end of file or an error reading has stopped.  read_stop or close inside on_read ends
- *     delivery at once.  One poll delivers at most CORE_READS_PER_POLL reads or datagrams per object, and a read that did
- *     not fill its buffer is the last one.
+ *     delivery at once.  One poll delivers at most CORE_READS_PER_POLL reads, or CORE_DATAGRAMS_PER_POLL datagrams, per
+ *     object, and a read that did not fill its buffer is the last one.
  *  5. A watch is level-triggered; errors and hang-ups count as every direction that it is interested in; the fd's flags stay
  *     as they were found.  It never owns the fd.  An interest that is taken away may be taken out of the kernel late: an
  *     event nobody asked for is swallowed there.  watch_set with an interest after none checks that the kernel's
@@ -48,7 +48,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-enum { CORE_READS_PER_POLL = 4 };
+enum { CORE_READS_PER_POLL = 4, CORE_DATAGRAMS_PER_POLL = 32 };
 
 /* Interest in a watch, and what a watch reports. */
 enum { CORE_READABLE = 1, CORE_WRITABLE = 2 };

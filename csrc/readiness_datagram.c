@@ -5,18 +5,27 @@
  *
  * The poller is asked for exactly what the object waits for: readability while receiving, writability while a send is
  * in flight.  Any callback may close the object; it then stays in memory until datagram_on_ready is about to return.
+ *
+ * A busy socket receives in batches, where the system has a call for that: what was received and not told of, because
+ * receiving was stopped or the poll interrupted, is kept, and comes first when receiving goes on.
  */
 #include "readiness.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* Where send(2) has no such flag the socket has an option instead; datagram_open sets it. */
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0
 #endif
+
+/* What is received at once.  What was kept of a batch may come in the same poll as the next batch. */
+enum { BATCH_SLOTS = CORE_DATAGRAMS_PER_POLL / 2 };
+
+struct datagram_batch;
 
 struct core_datagram {
     const struct readiness_poller *poller;
@@ -25,6 +34,8 @@ struct core_datagram {
     const struct core_datagram_events *events;
     void *owner;
     int fd;
+    struct datagram_batch *batch; /* NULL until the socket is busy */
+    bool is_inet;                 /* the last sender was */
     bool is_receiving;
     bool is_sending; /* one send is in flight, and these three describe it */
     const struct iovec *iov;
@@ -33,6 +44,122 @@ struct core_datagram {
     bool is_delivering; /* datagram_on_ready is at work and frees the object if it is closed meanwhile */
     bool is_closed;
 };
+
+/* --- batches */
+
+#ifdef __linux__
+
+/* No internet datagram is larger.  Pages that nothing was received into take no memory. */
+enum { BATCH_SLOT_SIZE = 65536 };
+
+struct datagram_batch {
+    int count; /* received */
+    int next;  /* the first that is not told yet */
+    int error; /* -errno instead of the only datagram, or 0 */
+    struct mmsghdr messages[BATCH_SLOTS];
+    struct iovec iovs[BATCH_SLOTS];
+    struct sockaddr_storage from[BATCH_SLOTS];
+    char bytes[BATCH_SLOTS][BATCH_SLOT_SIZE];
+};
+
+/* Without the memory for a batch the socket goes on with single datagrams.  It must be one whose datagrams fit. */
+static void
+batch_make(struct core_datagram *datagram)
+{
+    struct datagram_batch *batch = datagram->is_inet ? malloc(sizeof *batch) : NULL;
+    if (batch == NULL) {
+        return;
+    }
+    batch->count = batch->next = batch->error = 0;
+    memset(batch->messages, 0, sizeof batch->messages);
+    for (int i = 0; i < BATCH_SLOTS; i++) {
+        batch->iovs[i] = (struct iovec){batch->bytes[i], BATCH_SLOT_SIZE};
+        batch->messages[i].msg_hdr.msg_name = &batch->from[i];
+        batch->messages[i].msg_hdr.msg_namelen = sizeof batch->from[i];
+        batch->messages[i].msg_hdr.msg_iov = &batch->iovs[i];
+        batch->messages[i].msg_hdr.msg_iovlen = 1;
+    }
+    datagram->batch = batch;
+}
+
+static bool
+batch_is_empty(const struct core_datagram *datagram)
+{
+    return datagram->batch == NULL || datagram->batch->next == datagram->batch->count;
+}
+
+static void
+batch_receive(struct datagram_batch *batch, int fd)
+{
+    for (int i = 0; i < batch->count; i++) {
+        batch->messages[i].msg_hdr.msg_namelen = sizeof batch->from[i]; /* the kernel had put the length there */
+    }
+    do {
+        batch->count = recvmmsg(fd, batch->messages, BATCH_SLOTS, MSG_DONTWAIT, NULL);
+    } while (batch->count < 0 && errno == EINTR);
+    batch->error = batch->count < 0 ? -errno : 0;
+    if (batch->error < 0) {
+        batch->count = batch->error != -EAGAIN;
+    }
+    batch->next = 0;
+}
+
+/* Put the oldest datagram into the buffer: its size, or -errno, as from recvfrom(). */
+static ssize_t
+batch_take(struct datagram_batch *batch, const struct iovec *buffer, const struct sockaddr **from, socklen_t *from_len)
+{
+    int i = batch->next++;
+    if (batch->error < 0) {
+        return batch->error;
+    }
+    size_t size = batch->messages[i].msg_len < buffer->iov_len ? batch->messages[i].msg_len : buffer->iov_len;
+    memcpy(buffer->iov_base, batch->bytes[i], size);
+    *from = (const struct sockaddr *)&batch->from[i];
+    *from_len = batch->messages[i].msg_hdr.msg_namelen;
+    return (ssize_t)size;
+}
+
+#else
+
+/* One call per datagram: the way of every socket that isn't busy. */
+static void
+batch_make(struct core_datagram *datagram)
+{
+    (void)datagram;
+}
+
+static bool
+batch_is_empty(const struct core_datagram *datagram)
+{
+    (void)datagram;
+    return true;
+}
+
+static void
+batch_receive(struct datagram_batch *batch, int fd)
+{
+    (void)batch;
+    (void)fd;
+}
+
+static ssize_t
+batch_take(struct datagram_batch *batch, const struct iovec *buffer, const struct sockaddr **from, socklen_t *from_len)
+{
+    (void)batch;
+    (void)buffer;
+    (void)from;
+    (void)from_len;
+    return -EAGAIN;
+}
+
+#endif
+
+static void
+datagram_free(struct core_datagram *datagram)
+{
+    free(datagram->batch);
+    free(datagram);
+}
 
 static int
 datagram_update_interest(struct core_datagram *datagram)
@@ -44,6 +171,23 @@ datagram_update_interest(struct core_datagram *datagram)
 
 /* --- delivery */
 
+static ssize_t
+datagram_receive(struct core_datagram *datagram, const struct iovec *buffer, struct sockaddr_storage *from,
+                 socklen_t *from_len)
+{
+    ssize_t result;
+    do {
+        *from_len = sizeof *from;
+        result = recvfrom(datagram->fd, buffer->iov_base, buffer->iov_len, 0, (struct sockaddr *)from, from_len);
+    } while (result < 0 && errno == EINTR);
+    if (result < 0) {
+        *from_len = 0;
+        return -errno;
+    }
+    datagram->is_inet = *from_len > 0 && (from->ss_family == AF_INET || from->ss_family == AF_INET6);
+    return result;
+}
+
 /* One on_buffer and its on_datagram.  True if there may be more to receive now. */
 static bool
 datagram_deliver_one(struct core_datagram *datagram)
@@ -53,33 +197,37 @@ datagram_deliver_one(struct core_datagram *datagram)
     if (datagram->is_closed || buffer.iov_len == 0) {
         return false;
     }
-    struct sockaddr_storage from;
+    struct sockaddr_storage storage;
+    const struct sockaddr *from = (const struct sockaddr *)&storage;
     socklen_t from_len = 0;
     /* A buffer that was given is given back, even if receiving was stopped at the same time. */
     ssize_t result = -EAGAIN;
     if (datagram->is_receiving) {
-        do {
-            from_len = sizeof from;
-            result = recvfrom(datagram->fd, buffer.iov_base, buffer.iov_len, 0, (struct sockaddr *)&from, &from_len);
-        } while (result < 0 && errno == EINTR);
-        if (result < 0) {
-            result = -errno;
-            from_len = 0;
-        }
+        result = batch_is_empty(datagram) ? datagram_receive(datagram, &buffer, &storage, &from_len)
+                                          : batch_take(datagram->batch, &buffer, &from, &from_len);
     }
-    datagram->events->on_datagram(datagram->owner, result, (struct sockaddr *)&from, from_len);
-    return result != -EAGAIN;
+    datagram->events->on_datagram(datagram->owner, result, from, from_len);
+    return result != -EAGAIN && !datagram->is_closed && datagram->is_receiving &&
+           !datagram->poller->is_interrupted(datagram->loop);
 }
 
 static void
 datagram_deliver(struct core_datagram *datagram)
 {
-    for (int i = 0; i < CORE_READS_PER_POLL; i++) {
-        if (!datagram_deliver_one(datagram) || datagram->is_closed || !datagram->is_receiving ||
-            datagram->poller->is_interrupted(datagram->loop))
-        {
-            return;
+    if (datagram->batch == NULL) {
+        int count = 0;
+        while (count < BATCH_SLOTS && datagram_deliver_one(datagram)) {
+            count++;
         }
+        if (count >= CORE_READS_PER_POLL && !datagram->is_closed) {
+            batch_make(datagram);
+        }
+        return;
+    }
+    if (batch_is_empty(datagram)) {
+        batch_receive(datagram->batch, datagram->fd);
+    }
+    while (!batch_is_empty(datagram) && datagram_deliver_one(datagram)) {
     }
 }
 
@@ -95,20 +243,34 @@ datagram_deliver_sent(struct core_datagram *datagram)
     datagram->events->on_sent(datagram->owner, status);
 }
 
+/* The kernel does not tell of what it has given already. */
+static void
+datagram_post_kept(struct core_datagram *datagram)
+{
+    if (datagram->is_receiving && !batch_is_empty(datagram)) {
+        (void)datagram->poller->post(datagram->source); /* needs nothing that could be missing */
+    }
+}
+
 static void
 datagram_on_ready(void *owner, unsigned ready)
 {
     struct core_datagram *datagram = owner;
     datagram->is_delivering = true;
-    if (ready & CORE_READABLE) {
+    if (datagram->is_receiving && ((ready & CORE_READABLE) || !batch_is_empty(datagram))) {
         datagram_deliver(datagram);
     }
-    if ((ready & CORE_WRITABLE) && !datagram->is_closed && !datagram->poller->is_interrupted(datagram->loop)) {
+    if ((ready & CORE_WRITABLE) && !datagram->is_closed && datagram->is_sending &&
+        !datagram->poller->is_interrupted(datagram->loop))
+    {
         datagram_deliver_sent(datagram);
     }
     datagram->is_delivering = false;
     if (datagram->is_closed) {
-        free(datagram);
+        datagram_free(datagram);
+    }
+    else {
+        datagram_post_kept(datagram);
     }
 }
 
@@ -153,8 +315,10 @@ readiness_datagram_recv_start(struct core_datagram *datagram)
     int error = datagram_update_interest(datagram);
     if (error < 0) {
         datagram->is_receiving = false;
+        return error;
     }
-    return error;
+    datagram_post_kept(datagram);
+    return 0;
 }
 
 void
@@ -199,6 +363,6 @@ readiness_datagram_close(struct core_datagram *datagram)
     close(datagram->fd);
     datagram->is_closed = true;
     if (!datagram->is_delivering) {
-        free(datagram);
+        datagram_free(datagram);
     }
 }

@@ -10,6 +10,8 @@
  */
 #include "uvcore.h"
 
+#include "../readiness.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -366,9 +368,9 @@ const struct core_ops uvcore_core_ops = {
     .stream_shutdown = uvcore_stream_shutdown,
     .stream_close = uvcore_stream_close,
     .datagram_open = uvcore_datagram_open,
-    .datagram_recv_start = uvcore_datagram_recv_start,
-    .datagram_recv_stop = uvcore_datagram_recv_stop,
-    .datagram_try_send = uvcore_datagram_try_send,
-    .datagram_send = uvcore_datagram_send,
-    .datagram_close = uvcore_datagram_close,
+    .datagram_recv_start = readiness_datagram_recv_start,
+    .datagram_recv_stop = readiness_datagram_recv_stop,
+    .datagram_try_send = readiness_datagram_try_send,
+    .datagram_send = readiness_datagram_send,
+    .datagram_close = readiness_datagram_close,
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What streams and datagrams of TokioLoop have in common: their life, their share of a poll, the end of a write.
+ * The life of TokioLoop's streams, their share of a poll, the end of a write.
  *
  * Invariant: an object is in the loop's list while the layer has it.  Its memory lasts until libuv, too, has let go of
  * it; callbacks that come in between find is_closed set.

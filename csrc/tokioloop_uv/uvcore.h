@@ -2,7 +2,7 @@
  *
  * uvcore.h - what the files of TokioLoop's core share.
  *
- * libuv does the waiting, and reads and writes TCP and Unix-domain streams, read pipes and UDP.  What it can't do right
+ * libuv does the waiting, and reads and writes TCP and Unix-domain streams and read pipes.  What it can't do right
  * goes to a reactor inside (watch.c says what and why).  Invariant: every callback from libuv that may lead to one of
  * the layer's begins with uvcore_begin_delivery, and after that looks again at whether its object is still open.
  */
@@ -25,7 +25,7 @@ struct uvcore_node {
     struct uvcore_object *object;
 };
 
-/* What streams and datagrams have in common: the first member of either. */
+/* The part of a stream that object.c looks after: its first member. */
 struct uvcore_object {
     struct uvcore_node node; /* in loop->objects */
     struct core_loop *loop;
@@ -134,6 +134,10 @@ int uvcore_watch_set(struct core_watch *watch, unsigned interest);
 void uvcore_watch_relax(struct core_watch *watch, bool is_relaxed);
 void uvcore_watch_close(struct core_watch *watch);
 
+/* All datagram sockets are the reactor's. */
+int uvcore_datagram_open(struct core_loop *loop, int fd, const struct core_datagram_events *events, void *owner,
+                         struct core_datagram **datagram);
+
 /* --- stream.c */
 
 int uvcore_stream_open(struct core_loop *loop, int fd, enum core_stream_kind kind,
@@ -145,17 +149,5 @@ int uvcore_stream_write(struct core_stream *stream, struct iovec *iov, int iovcn
 size_t uvcore_stream_unsent(const struct core_stream *stream);
 int uvcore_stream_shutdown(struct core_stream *stream);
 void uvcore_stream_close(struct core_stream *stream);
-
-/* --- datagram.c */
-
-int uvcore_datagram_open(struct core_loop *loop, int fd, const struct core_datagram_events *events, void *owner,
-                         struct core_datagram **datagram);
-int uvcore_datagram_recv_start(struct core_datagram *datagram);
-void uvcore_datagram_recv_stop(struct core_datagram *datagram);
-int uvcore_datagram_try_send(struct core_datagram *datagram, const struct iovec *iov, const struct sockaddr *to,
-                             socklen_t to_len);
-int uvcore_datagram_send(struct core_datagram *datagram, const struct iovec *iov, const struct sockaddr *to,
-                         socklen_t to_len);
-void uvcore_datagram_close(struct core_datagram *datagram);
 
 #endif

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
  * Readiness in TokioLoop: a reactor inside, RLoop's core, whose own set of fds libuv polls as one fd.  It serves all
- * watches, the streams and datagrams that stream.c and datagram.c don't give to libuv, and loop_wake.
+ * watches, the streams that stream.c doesn't give to libuv, all datagrams, and loop_wake.
  *
  * uv_poll_t is not fit for a watch.  libuv aborts the process when a watched fd is closed before the next wait or is a
  * regular file, and never returns from uv_run when the kernel goes on reporting a file whose fd was closed while a copy
  * of it is open.  It also switches the fd to non-blocking, and stops at the first error.  The reactor has an answer to
  * each, and takes one system call to change an interest where a uv_poll_t takes five.
+ *
+ * A uv_udp_t receives in batches only what nobody stops receiving meanwhile: the rest of a batch is lost then.  It also
+ * sets options of the user's socket, and cuts an abstract Unix-domain address at its first zero byte.
  */
 #include "uvcore.h"
 
@@ -180,4 +183,13 @@ void
 uvcore_watch_close(struct core_watch *watch)
 {
     mio_core_ops.watch_close(watch);
+}
+
+/* --- datagram */
+
+int
+uvcore_datagram_open(struct core_loop *loop, int fd, const struct core_datagram_events *events, void *owner,
+                     struct core_datagram **datagram)
+{
+    return mio_core_ops.datagram_open(loop->reactor, fd, events, owner, datagram);
 }

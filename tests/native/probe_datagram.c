@@ -21,7 +21,7 @@ datagram_on_buffer(void *owner, struct iovec *buffer)
     }
     CHECK(probe->datagram != NULL && probe->is_receiving);
     CHECK(!probe->is_done_in_poll);
-    CHECK(probe->reads_in_poll < CORE_READS_PER_POLL);
+    CHECK(probe->reads_in_poll < CORE_DATAGRAMS_PER_POLL);
     CHECK_EQ(buffer->iov_len, 0);
     probe->buffers++;
     if (probe->buffer_size > 0) {
