@@ -37,28 +37,12 @@ datagram_on_buffer(void *owner, struct iovec *buffer)
     }
 }
 
-static PyObject *
-receive_address(struct datagram_transport *t, const struct sockaddr *from, socklen_t from_len)
-{
-    bool is_same = t->sender != NULL && from_len == t->sender_len && memcmp(from, &t->sender_address, from_len) == 0;
-    if (!is_same) {
-        PyObject *sender = socket_info_address(t->state, from, from_len);
-        if (sender == NULL) {
-            return NULL;
-        }
-        t->sender_len = Py_MIN(from_len, (socklen_t)sizeof t->sender_address);
-        memcpy(&t->sender_address, from, t->sender_len);
-        Py_XSETREF(t->sender, sender);
-    }
-    return Py_NewRef(t->sender);
-}
-
 static void
 receive_datagram(struct loop *loop, struct datagram_transport *t, Py_ssize_t size, const struct sockaddr *from,
                  socklen_t from_len)
 {
     PyObject *data = PyBytes_FromStringAndSize(loop->read_buffer, size);
-    PyObject *address = data == NULL ? NULL : receive_address(t, from, from_len);
+    PyObject *address = data == NULL ? NULL : address_cache_object(&loop->addresses, t->state, from, from_len);
     if (address == NULL) {
         datagram_fatal_error(t, "Fatal read error on datagram transport");
     }
@@ -443,8 +427,13 @@ datagram_send(struct datagram_transport *t, PyObject *data, PyObject *address)
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
         return send_fail_in_call(t);
     }
-    struct datagram_item item = {.iov = {view.buf, (size_t)view.len}};
-    if (!t->is_connected && socket_info_parse(t->family, address, &item.to, &item.to_len) == 0) {
+    struct datagram_item item;
+    item.address = NULL;
+    item.iov = (struct iovec){view.buf, (size_t)view.len};
+    item.to_len = 0;
+    if (!t->is_connected &&
+        address_cache_parse(&t->loop->addresses, t->family, address, &item.to, &item.to_len) == 0)
+    {
         item.address = address;
     }
     enum send_outcome outcome = t->head == NULL ? send_try(t, &item, data) : SEND_BLOCKED;

@@ -344,7 +344,6 @@ datagram_dealloc(PyObject *self)
     datagram_clear(self);
     Py_CLEAR(t->extra);
     Py_CLEAR(t->sock);
-    Py_CLEAR(t->sender);
     Py_CLEAR(t->loop);
     type->tp_free(self);
     Py_DECREF(type);

@@ -54,7 +54,6 @@ datagram_lose(struct datagram_transport *t)
     datagram_close_core(t);
     protocol_clear(&t->protocol);
     Py_CLEAR(t->sock);
-    Py_CLEAR(t->sender);
     t->loop = NULL;
     loop_disown(&t->owned);
     Py_DECREF(loop);

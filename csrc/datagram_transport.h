@@ -46,10 +46,6 @@ struct datagram_transport {
     /* What the kernel did not take at once, oldest first.  The head stays there while the core sends it. */
     struct datagram_item *head, *tail;
     size_t buffer_size;
-    /* The address object of the last sender, which is often the next one too. */
-    PyObject *sender;
-    socklen_t sender_len;
-    struct sockaddr_storage sender_address;
     int fd; /* kept for repr when closed */
     int family;
     int wait_fd;        /* a copy of the fd, watched until the Python socket can send on; -1 when it isn't */

@@ -463,6 +463,7 @@ loop_dealloc(PyObject *self)
     timer_heap_free(&loop->timers);
     fd_registry_free(&loop->fds);
     PyMem_Free(loop->read_buffer);
+    address_cache_free(loop->addresses);
     type->tp_free(self);
     Py_DECREF(type);
 }

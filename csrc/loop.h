@@ -8,6 +8,7 @@
 #ifndef RLOOP_LOOP_H
 #define RLOOP_LOOP_H
 
+#include "address_cache.h"
 #include "core.h"
 #include "fd_registry.h"
 #include "inbox.h"
@@ -46,6 +47,7 @@ struct loop {
     struct loop_owned owned; /* head of the circular list */
     char *read_buffer;       /* LOOP_READ_BUFFER_SIZE bytes, for one read at a time; made on first use */
     struct read_target target;
+    struct address_cache *addresses; /* of datagrams; NULL before the first */
     PyObject *failure;       /* KeyboardInterrupt or SystemExit of a callback, on its way out of run_forever */
     PyObject *future_kwargs; /* {'loop': this loop} for its futures while it runs, else NULL: it is a cycle */
     PyThreadState *blocked;  /* saved while the core waits without the GIL */

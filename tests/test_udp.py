@@ -365,3 +365,87 @@ async def test_get_and_set_protocol(loop):
     await until(lambda: second.data == [b"x"])
     one.close()
     await second.lost
+
+
+async def test_many_peers_are_told_apart(loop):
+    class Echo(Datagrams):
+        def datagram_received(self, data, addr):
+            super().datagram_received(data, addr)
+            self.transport.sendto(data, addr)
+
+    server, protocol = await endpoint(loop, factory=Echo)
+    peers = []
+    try:
+        for _ in range(200):  # more than addresses are remembered
+            peers.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            peers[-1].bind(("127.0.0.1", 0))
+            peers[-1].settimeout(10)
+        for turn in range(3):
+            for number, peer in enumerate(peers):
+                peer.sendto(b"%d %d" % (turn, number), name(server))
+                if number % 20 == 19:
+                    await until(lambda n=turn * 200 + number + 1: len(protocol.received) == n)
+        for number, peer in enumerate(peers):
+            assert [peer.recv(100) for _ in range(3)] == [b"%d %d" % (turn, number) for turn in range(3)]
+        senders = [peer.getsockname() for peer in peers]
+        assert [addr for _, addr in protocol.received] == senders * 3
+    finally:
+        for peer in peers:
+            peer.close()
+        await end(protocol)
+
+
+async def test_close_amid_a_burst(loop):
+    class Closing(Datagrams):
+        def datagram_received(self, data, addr):
+            super().datagram_received(data, addr)
+            if data == b"close":
+                self.transport.close()
+
+    server, protocol = await endpoint(loop, factory=Closing)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        for turn in range(3):
+            for number in range(10):
+                peer.sendto(b"%d" % number, name(server))
+            await until(lambda n=10 * (turn + 1): len(protocol.received) == n)
+        for data in [b"one", b"close", b"lost", b"lost"]:
+            peer.sendto(data, name(server))
+        assert await protocol.lost is None
+    assert protocol.data[30:] == [b"one", b"close"]
+
+
+async def test_same_address_object_on_sockets_of_two_families(loop):
+    target = ("::1", 9)
+    six, first = await endpoint(loop, "::1")
+    six.sendto(b"discarded", target)
+    four, second = await endpoint(loop)
+    four.sendto(b"no such address", target)
+    assert [type(error) for error in second.errors] == [socket.gaierror]
+    await end(first, second)
+
+
+def test_interrupted_burst_goes_on(loop_factory):
+    class Interrupting(Datagrams):
+        def datagram_received(self, data, addr):
+            super().datagram_received(data, addr)
+            if data == b"interrupt":
+                raise KeyboardInterrupt
+
+    loop = loop_factory()
+    try:
+        server, protocol = loop.run_until_complete(endpoint(loop, factory=Interrupting))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            for turn in range(3):
+                for number in range(10):
+                    peer.sendto(b"%d" % number, name(server))
+                loop.run_until_complete(until(lambda n=10 * (turn + 1): len(protocol.received) == n))
+            for data in [b"one", b"interrupt", b"two", b"three"]:
+                peer.sendto(data, name(server))
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(until(lambda: len(protocol.received) == 34))
+        assert protocol.data[30:] == [b"one", b"interrupt"]
+        loop.run_until_complete(until(lambda: len(protocol.received) == 34))
+        assert protocol.data[32:] == [b"two", b"three"]
+        loop.run_until_complete(end(protocol))
+    finally:
+        loop.close()
