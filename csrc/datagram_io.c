@@ -431,9 +431,7 @@ datagram_send(struct datagram_transport *t, PyObject *data, PyObject *address)
     item.address = NULL;
     item.iov = (struct iovec){view.buf, (size_t)view.len};
     item.to_len = 0;
-    if (!t->is_connected &&
-        address_cache_parse(&t->loop->addresses, t->family, address, &item.to, &item.to_len) == 0)
-    {
+    if (!t->is_connected && address_cache_parse(&t->loop->addresses, t->family, address, &item.to, &item.to_len) == 0) {
         item.address = address;
     }
     enum send_outcome outcome = t->head == NULL ? send_try(t, &item, data) : SEND_BLOCKED;

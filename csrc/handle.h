@@ -16,8 +16,8 @@ struct handle {
     struct loop *loop;  /* strong; NULL once cleared */
     PyObject *callback; /* NULL once cancelled */
     PyObject *context;
-    PyObject *source_traceback; /* in debug mode, else NULL */
-    PyObject *repr;             /* what a handle cancelled in debug mode looked like, else NULL */
+    PyObject *source_traceback;         /* in debug mode, else NULL */
+    PyObject *repr;                     /* what a handle cancelled in debug mode looked like, else NULL */
     PyObject *args[HANDLE_INLINE_ARGS]; /* the first nargs, or a tuple in args[0] when there are more */
     Py_ssize_t nargs;
     bool is_cancelled;
@@ -28,8 +28,8 @@ struct timer_handle {
     struct handle base;
     double when;           /* seconds */
     PyObject *when_object; /* the same, as it was given or was first asked for; else NULL */
-    int64_t when_ns;    /* saturated, rounded up */
-    ssize_t heap_place; /* in loop->timers; -1 when it isn't there */
+    int64_t when_ns;       /* saturated, rounded up */
+    ssize_t heap_place;    /* in loop->timers; -1 when it isn't there */
 };
 
 static inline struct handle *

@@ -48,11 +48,11 @@ struct loop {
     char *read_buffer;       /* LOOP_READ_BUFFER_SIZE bytes, for one read at a time; made on first use */
     struct read_target target;
     struct address_cache *addresses; /* of datagrams; NULL before the first */
-    PyObject *failure;       /* KeyboardInterrupt or SystemExit of a callback, on its way out of run_forever */
-    PyObject *future_kwargs; /* {'loop': this loop} for its futures while it runs, else NULL: it is a cycle */
-    PyThreadState *blocked;  /* saved while the core waits without the GIL */
-    unsigned callback_serial; /* the callback that runs now; see loop_end_callback */
-    struct ready_queue late;  /* what is to run when it ends */
+    PyObject *failure;               /* KeyboardInterrupt or SystemExit of a callback, on its way out of run_forever */
+    PyObject *future_kwargs;         /* {'loop': this loop} for its futures while it runs, else NULL: it is a cycle */
+    PyThreadState *blocked;          /* saved while the core waits without the GIL */
+    unsigned callback_serial;        /* the callback that runs now; see loop_end_callback */
+    struct ready_queue late;         /* what is to run when it ends */
     bool is_closed;
     bool is_stopping;
     bool is_debug;

@@ -175,8 +175,7 @@ call_args_parse(struct call_args *parsed, module_state *state, const char *metho
         .args = args + leading + 1,
         .nargs = nargs > leading + 1 ? nargs - leading - 1 : 0,
     };
-    if (kwnames != NULL &&
-        call_args_parse_names(parsed, state, method, first_name, args + nargs, kwnames) < 0) {
+    if (kwnames != NULL && call_args_parse_names(parsed, state, method, first_name, args + nargs, kwnames) < 0) {
         return -1;
     }
     if ((leading && parsed->first == NULL) || parsed->callback == NULL) {

@@ -41,10 +41,11 @@ module_exec(PyObject *module)
     {
         return -1;
     }
-    if (stream_reader_setup(state) < 0 || handle_setup_types(module, state) < 0 || stream_transport_setup_types(module, state) < 0 ||
-        pipe_transport_setup_types(module, state) < 0 || datagram_transport_setup_types(module, state) < 0 ||
-        server_setup_types(module, state) < 0 || sock_ops_setup_types(module, state) < 0 ||
-        tls_setup_types(module, state) < 0 || loop_setup_types(module, state) < 0)
+    if (stream_reader_setup(state) < 0 || handle_setup_types(module, state) < 0 ||
+        stream_transport_setup_types(module, state) < 0 || pipe_transport_setup_types(module, state) < 0 ||
+        datagram_transport_setup_types(module, state) < 0 || server_setup_types(module, state) < 0 ||
+        sock_ops_setup_types(module, state) < 0 || tls_setup_types(module, state) < 0 ||
+        loop_setup_types(module, state) < 0)
     {
         return -1;
     }

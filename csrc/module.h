@@ -178,9 +178,9 @@ typedef struct module_state {
     MODULE_TYPES(X)
 #undef X
     /* Names of keyword arguments, for vectorcall. */
-    PyObject *no_args;                   /* () */
-    PyObject *raw_socket_fileno;         /* _socket.socket.fileno */
-    PyObject *feed_data;                 /* StreamReader.feed_data and StreamReaderProtocol.data_received, NULL if they are */
+    PyObject *no_args;           /* () */
+    PyObject *raw_socket_fileno; /* _socket.socket.fileno */
+    PyObject *feed_data;         /* StreamReader.feed_data and StreamReaderProtocol.data_received, NULL if they are */
     PyObject *stream_data_received;      /* not the stdlib's own (see stream_reader.c) */
     PyObject *kwnames_loop;              /* loop */
     PyObject *kwnames_loop_name_context; /* loop, name, context */

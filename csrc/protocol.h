@@ -25,7 +25,7 @@ struct protocol {
     bool updated_takes_object;
     bool is_buffered;
     bool feeds_reader; /* `receive` is there, and is the data_received() of asyncio's own streams (stream_reader.h) */
-    bool is_filter; /* TLS, which takes memory as it is (tls.h) */
+    bool is_filter;    /* TLS, which takes memory as it is (tls.h) */
 };
 
 /* The context of all calls; NULL means a copy of the present one.  0, or -1 with the exception set. */

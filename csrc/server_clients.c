@@ -32,8 +32,8 @@ client_of(PyObject *self, PyObject *transport)
 static PyObject *
 client_transport(struct server_client *client)
 {
-    struct stream_transport *t =
-        (struct stream_transport *)((char *)client - offsetof(struct stream_transport, client));
+    struct stream_transport *t = (struct stream_transport *)((char *)client -
+                                                             offsetof(struct stream_transport, client));
     return t->base.self;
 }
 
@@ -149,8 +149,10 @@ clients_dealloc(PyObject *self)
 }
 
 static PyMethodDef clients_methods[] = {
-    {"add", clients_add, METH_O, PyDoc_STR("add($self, transport, /)\n--\n\nAdd a transport, without keeping it alive.")},
-    {"discard", clients_discard, METH_O, PyDoc_STR("discard($self, transport, /)\n--\n\nRemove a transport, if it is there.")},
+    {"add", clients_add, METH_O,
+     PyDoc_STR("add($self, transport, /)\n--\n\nAdd a transport, without keeping it alive.")},
+    {"discard", clients_discard, METH_O,
+     PyDoc_STR("discard($self, transport, /)\n--\n\nRemove a transport, if it is there.")},
     {"copy", clients_copy, METH_NOARGS, PyDoc_STR("copy($self, /)\n--\n\nReturn the transports, as a set.")},
     {NULL, NULL, 0, NULL},
 };

@@ -45,8 +45,7 @@ is_bound(PyObject *method, PyObject *object, PyObject *wanted)
 bool
 stream_reader_is_fed_by(PyObject *protocol, PyObject *receive, module_state *state)
 {
-    return (PyObject *)Py_TYPE(protocol) == state->StreamReaderProtocol &&
-           receive == state->stream_data_received;
+    return (PyObject *)Py_TYPE(protocol) == state->StreamReaderProtocol && receive == state->stream_data_received;
 }
 
 /* The object that the protocol's weak reference is to, or NULL. */

@@ -55,15 +55,16 @@ struct transport {
     module_state *state;
     const struct transport_kind *kind;
     unsigned last_read_size;
-    unsigned write_serial; /* the loop's callback_serial at the last write(), and how often that callback has called it */
+    unsigned
+        write_serial; /* the loop's callback_serial at the last write(), and how often that callback has called it */
     unsigned write_count;
-    bool is_open;   /* to the protocol: from the beginning to connection_lost(), even when the loop has been closed */
+    bool is_open; /* to the protocol: from the beginning to connection_lost(), even when the loop has been closed */
     bool is_closing;
     bool is_paused;       /* reading, by pause_reading() */
     bool is_read_started; /* in the core */
     bool is_write_refused;
-    bool is_write_deferred;  /* what is pending goes out when the callback that runs now ends */
-    bool writes_in_series;   /* the last callback that wrote did so several times */
+    bool is_write_deferred; /* what is pending goes out when the callback that runs now ends */
+    bool writes_in_series;  /* the last callback that wrote did so several times */
     bool is_eof_written;
     bool is_loss_scheduled;
     unsigned lost_writes; /* asyncio's count, after which writing to a lost connection is logged */

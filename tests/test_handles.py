@@ -101,8 +101,8 @@ def test_when_is_the_object_that_was_given(loop):
     later.cancel()
 
 
-def test_thread_is_checked_before_the_time(loop):
-    """In debug mode, as in asyncio: what is wrong with the loop's state is said before what is wrong with the argument."""
+def test_the_loop_is_checked_before_the_time(loop):
+    """What is wrong with the loop's state is said before what is wrong with the argument."""
     loop.close()
     with pytest.raises(RuntimeError, match="Event loop is closed"):
         loop.call_at("soon", int)

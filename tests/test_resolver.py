@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 HOSTS = [
-    "127.0.0.1", "0.0.0.0", "255.255.255.255", "1.2.3.4", "::1", "::", "::ffff:1.2.3.4", "2001:db8::1", "2001:DB8:0:0:0::1",
-    "fe80::1%lo", "1.2.3", "127.1", "0x7f.1", "127.0.0.01", " 127.0.0.1", "127.0.0.1 ", "1.2.3.4.5", "256.1.1.1", "", "localhost",
-    None, b"127.0.0.1", "127.0.0.1\0x", "\u0661.2.3.4", 5,
-]  # fmt: skip
+    *("127.0.0.1", "0.0.0.0", "255.255.255.255", "1.2.3.4", "1.2.3", "127.1", "0x7f.1", "127.0.0.01", "256.1.1.1"),
+    *("::1", "::", "::ffff:1.2.3.4", "2001:db8::1", "2001:DB8:0:0:0::1", "fe80::1%lo", "1.2.3.4.5"),
+    *(" 127.0.0.1", "127.0.0.1 ", "127.0.0.1\0x", "\u0661.2.3.4", "", "localhost", None, b"127.0.0.1", 5),
+]
 PORTS = [0, 80, 65535, 65536, -1, "80", "http", None, True, b"80", 80.5]
 
 
@@ -49,7 +49,9 @@ def test_family_and_protocol(loop, family, proto):
             same(loop, host, 80, family=family, proto=proto, type=type_)
 
 
-@pytest.mark.parametrize("flags", [socket.AI_PASSIVE, socket.AI_CANONNAME, socket.AI_NUMERICHOST, socket.AI_NUMERICSERV])
+@pytest.mark.parametrize(
+    "flags", [socket.AI_PASSIVE, socket.AI_CANONNAME, socket.AI_NUMERICHOST, socket.AI_NUMERICSERV]
+)
 def test_flags(loop, flags):
     for host in ("127.0.0.1", "::1", None):
         same(loop, host, 80, type=socket.SOCK_STREAM, flags=flags)

@@ -359,7 +359,7 @@ def test_a_closed_loop_that_has_run_goes_away_at_once(loop_factory, way_out):
 def test_selector_is_missing_with_a_reason(loop):
     assert not hasattr(loop, "no_such_attribute") and not hasattr(loop, "_selector")
     with pytest.raises(AttributeError, match=r"has no attribute '_selector': .*nest_asyncio"):
-        loop._selector
+        _ = loop._selector
     loop._selector = None
     assert loop._selector is None
 

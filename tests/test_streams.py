@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""asyncio's streams on our transports: what StreamReaderProtocol.data_received() and StreamReader.feed_data() are seen to do."""
+"""asyncio's streams on our transports: what data_received() and StreamReader.feed_data() are seen to do."""
 
 import asyncio
 import gc

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Several writes in one callback: whatever the transport does with them, every byte comes, in order, as soon as in asyncio."""
+"""Several writes in one callback: whatever the transport does with them, every byte comes, in order, in time."""
 
 import asyncio
 import socket

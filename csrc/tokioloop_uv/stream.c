@@ -344,9 +344,8 @@ uvcore_stream_open(struct core_loop *loop, int fd, enum core_stream_kind kind, c
     uvcore_object_init(&stream->object, &uvcore_stream_kind, loop, fd);
     stream->events = events;
     stream->owner = owner;
-    int error = is_for_libuv
-                    ? uvcore_stream_open_uv(stream, is_pipe)
-                    : mio_core_ops.stream_open(loop->reactor, fd, kind, events, owner, &stream->uv.below);
+    int error = is_for_libuv ? uvcore_stream_open_uv(stream, is_pipe)
+                             : mio_core_ops.stream_open(loop->reactor, fd, kind, events, owner, &stream->uv.below);
     if (error < 0) {
         uvcore_object_close(&stream->object);
         return error;

@@ -33,7 +33,7 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class _NoSelector:
-    """What `loop._selector` is.  A `__getattr__` on the loop could say the same, but would slow every attribute down."""
+    """What `loop._selector` is.  A `__getattr__` on the loop could say the same, and slow every attribute down."""
 
     def __get__(self, loop, owner=None):
         name = (owner if loop is None else type(loop)).__name__

@@ -45,14 +45,12 @@ class ResolverMixin:
     async def getaddrinfo(self, host, port, *, family=0, type=0, proto=0, flags=0):
         """socket.getaddrinfo(), without blocking (asyncio: Event Loop, getaddrinfo).
 
-        A numeric IPv4 or IPv6 address with a port number and a socket type is answered at once; the rest goes to the default
-        executor.  Raises socket.gaierror.
+        A numeric IPv4 or IPv6 address with a port number and a socket type is answered at once; the rest goes to the
+        default executor.  Raises socket.gaierror.
         """
         # A program that has put its own resolver into socket's place gets to see every question.
         if socket.getaddrinfo is _system_getaddrinfo and not self._debug:
             answer = _answer(host, port, family, type, proto, flags)
             if answer is not None:
                 return answer
-        return await BaseEventLoop.getaddrinfo(
-            self, host, port, family=family, type=type, proto=proto, flags=flags
-        )
+        return await BaseEventLoop.getaddrinfo(self, host, port, family=family, type=type, proto=proto, flags=flags)
