@@ -190,7 +190,7 @@ handle_call(struct handle *handle)
     /* The callback may cancel its own handle, or run it again: everything it needs is held here. */
     PyObject *callback = Py_NewRef(handle->callback);
     PyObject *context = Py_NewRef(handle->context);
-    PyObject *args[1 + HANDLE_INLINE_ARGS]; /* args[0] is vectorcall's to change */
+    PyObject *args[1 + HANDLE_INLINE_ARGS] = {NULL}; /* args[0] is vectorcall's to change */
     Py_ssize_t nargs = handle->nargs, held = handle_held(handle);
     PyObject *result = NULL;
     for (Py_ssize_t i = 0; i < held; i++) {

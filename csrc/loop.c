@@ -300,9 +300,10 @@ char *
 loop_read_buffer(struct loop *loop)
 {
     if (loop->read_buffer == NULL) {
-        /* glibc's malloc gives what is freed at the heap's end back to the kernel, page faults and all, until it has once
-         * seen a large block freed (mallopt(3), dynamic mmap threshold): so that messages of 100 KiB don't cost that. */
-        PyMem_Free(PyMem_Malloc(64 * LOOP_READ_BUFFER_SIZE));
+        /* glibc's malloc gives what is freed at the heap's end back to the kernel at once, and takes it again with a page
+         * fault for each 4 KiB.  When it has seen a large block freed it keeps twice as much (mallopt(3), the dynamic
+         * mmap threshold): a few dozen messages of 100 KiB then cost half. */
+        PyMem_Free(PyMem_Malloc(LOOP_LARGE_BLOCK_SIZE));
         loop->read_buffer = PyMem_Malloc(LOOP_READ_BUFFER_SIZE);
         if (loop->read_buffer == NULL) {
             PyErr_NoMemory();

@@ -68,7 +68,7 @@ struct loop {
     PyObject *exception_handler, *task_factory, *default_executor, *current_handle;
 };
 
-enum { LOOP_READ_BUFFER_SIZE = 256 * 1024 };
+enum { LOOP_READ_BUFFER_SIZE = 256 * 1024, LOOP_LARGE_BLOCK_SIZE = 8 * 1024 * 1024 };
 
 /* --- checks: 0, or -1 with asyncio's exception set */
 int loop_check_closed(struct loop *loop);

@@ -131,15 +131,37 @@ struct call_args {
     PyObject *context;
 };
 
+/* Is this ('context',), which every wake-up of a task comes with?  The tuple is the caller's constant: it is known again. */
+static bool
+is_context_alone(module_state *state, PyObject *kwnames)
+{
+    if (kwnames == state->kwnames_context) {
+        return true;
+    }
+    if (PyTuple_GET_SIZE(kwnames) != 1 ||
+        PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0), "context") != 0)
+    {
+        return false;
+    }
+#ifndef Py_GIL_DISABLED
+    Py_XSETREF(state->kwnames_context, Py_NewRef(kwnames));
+#endif
+    return true;
+}
+
 /* The arguments given by name, into those that were given by position. */
 static int
 call_args_parse_names(struct call_args *parsed, module_state *state, const char *method, const char *first_name,
                       PyObject *const *values, PyObject *kwnames)
 {
+    if (is_context_alone(state, kwnames)) {
+        parsed->context = values[0] == Py_None ? NULL : values[0];
+        return 0;
+    }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(kwnames); i++) {
         PyObject *name = PyTuple_GET_ITEM(kwnames, i);
         PyObject **slot = NULL;
-        if (name == state->str_context || PyUnicode_CompareWithASCIIString(name, "context") == 0) {
+        if (PyUnicode_CompareWithASCIIString(name, "context") == 0) {
             slot = &parsed->context;
         }
         else if (PyUnicode_CompareWithASCIIString(name, "callback") == 0) {

@@ -13,6 +13,14 @@ module_attribute(PyObject *module, PyObject *name)
     return value != NULL ? Py_NewRef(value) : PyErr_Occurred() ? NULL : PyObject_GetAttr(module, name);
 }
 
+/* The keywords of a type that takes the loop, made once: the type makes a tuple and a dictionary out of a vectorcall, each
+ * time, and keeps neither.  NULL when the loop doesn't run in this thread. */
+static PyObject *
+loop_own_kwargs(const struct loop *loop)
+{
+    return loop->thread_id == PyThread_get_thread_ident() ? loop->future_kwargs : NULL;
+}
+
 PyObject *
 loop_method_create_future(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -23,9 +31,9 @@ loop_method_create_future(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (future_type == NULL) {
         return NULL;
     }
-    if (future_type == state->Future && loop->thread_id == PyThread_get_thread_ident() && loop->future_kwargs != NULL) {
-        /* The type makes these two objects out of a vectorcall, each time, and keeps neither. */
-        future = PyObject_Call(future_type, state->no_args, loop->future_kwargs);
+    PyObject *own_kwargs = future_type == state->Future ? loop_own_kwargs(loop) : NULL;
+    if (own_kwargs != NULL) {
+        future = PyObject_Call(future_type, state->no_args, own_kwargs);
     }
     else {
         PyObject *args[] = {NULL, self};
@@ -96,9 +104,19 @@ loop_method_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (task_type == NULL) {
         return NULL;
     }
-    PyObject *call[] = {NULL, args[0], self, name, context};
-    PyObject *task = PyObject_Vectorcall(task_type, call + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                                         state->kwnames_loop_name_context);
+    bool has_defaults = name == Py_None && context == Py_None;
+    PyObject *own_kwargs = task_type == state->Task && has_defaults ? loop_own_kwargs(loop) : NULL;
+    PyObject *task = NULL;
+    if (own_kwargs == NULL) {
+        PyObject *call[] = {NULL, args[0], self, name, context};
+        task = PyObject_Vectorcall(task_type, call + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                   state->kwnames_loop_name_context);
+    }
+    else {
+        PyObject *positional = PyTuple_Pack(1, args[0]);
+        task = positional == NULL ? NULL : PyObject_Call(task_type, positional, own_kwargs);
+        Py_XDECREF(positional);
+    }
     Py_DECREF(task_type);
     return task;
 }

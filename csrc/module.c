@@ -86,6 +86,7 @@ module_clear(PyObject *module)
     Py_CLEAR(state->stream_data_received);
     Py_CLEAR(state->kwnames_loop);
     Py_CLEAR(state->kwnames_loop_name_context);
+    Py_CLEAR(state->kwnames_context);
     Py_CLEAR(state->kwnames_debug);
     Py_CLEAR(state->tls_do_handshake);
     Py_CLEAR(state->tls_wrapped);

@@ -125,6 +125,7 @@
     X(Future, "asyncio", "Future") \
     X(Handle, "asyncio.events", "Handle") \
     X(TimerHandle, "asyncio.events", "TimerHandle") \
+    X(Task, "asyncio.tasks", "Task") \
     X(BaseEventLoop, "asyncio.base_events", "BaseEventLoop") \
     X(BaseSelectorEventLoop, "asyncio.selector_events", "BaseSelectorEventLoop") \
     X(constants, "asyncio", "constants") \
@@ -184,6 +185,7 @@ typedef struct module_state {
     PyObject *stream_data_received;      /* not the stdlib's own (see stream_reader.c) */
     PyObject *kwnames_loop;              /* loop */
     PyObject *kwnames_loop_name_context; /* loop, name, context */
+    PyObject *kwnames_context;           /* context, as its last caller had it, or NULL */
     PyObject *kwnames_debug;             /* debug, or NULL where format_callback_source takes none */
     bool does_server_take_transport;     /* Server._attach(transport), or _attach() without an argument (Python 3.12) */
     bool sends_empty_datagrams;          /* asyncio's sendto() does not drop them (Python 3.13) */

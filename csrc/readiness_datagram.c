@@ -176,6 +176,7 @@ datagram_receive(struct core_datagram *datagram, const struct iovec *buffer, str
                  socklen_t *from_len)
 {
     ssize_t result;
+    from->ss_family = AF_UNSPEC;
     do {
         *from_len = sizeof *from;
         result = recvfrom(datagram->fd, buffer->iov_base, buffer->iov_len, 0, (struct sockaddr *)from, from_len);

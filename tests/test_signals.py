@@ -404,7 +404,7 @@ signal.signal(signal.SIGALRM, signal.default_int_handler)
 caught = 0
 while caught < 200:
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.0005)
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.2)  # again, if it came where an exception is only printed
         loop.run_forever()
     except KeyboardInterrupt:
         caught += 1
