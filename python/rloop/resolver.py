@@ -9,33 +9,31 @@ import sys
 from asyncio.base_events import BaseEventLoop
 
 _system_getaddrinfo = socket.getaddrinfo
-_KINDS = {
-    socket.SOCK_STREAM: (socket.SOCK_STREAM, socket.IPPROTO_TCP),
-    socket.SOCK_DGRAM: (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
-}
-
-
-def _packed(host):
-    """The family and the bytes of a numeric address; (None, None) for anything else, scope ids too."""
-    if type(host) is str and host.isascii():
-        for family in (socket.AF_INET, socket.AF_INET6):
-            try:
-                return family, socket.inet_pton(family, host)
-            except (OSError, ValueError):
-                pass
-    return None, None
+_INET, _INET6, _STREAM, _DGRAM = socket.AF_INET, socket.AF_INET6, socket.SOCK_STREAM, socket.SOCK_DGRAM
+_inet_pton = socket.inet_pton
 
 
 def _answer(host, port, family, type_, proto, flags):
-    """What socket.getaddrinfo() returns, or None if it has to be asked itself."""
-    own_family, packed = _packed(host)
-    kind, own_proto = _KINDS.get(type_, (None, None))
-    if own_family is None or kind is None or flags != 0 or type(port) is not int or not 0 <= port <= 65535:
+    """What socket.getaddrinfo() returns, or None if it has to be asked itself (names, scope ids, all that is odd)."""
+    if flags != 0 or type(host) is not str or type(port) is not int or not 0 <= port <= 65535:
         return None
+    if type_ == _STREAM:
+        kind, own_proto = _STREAM, socket.IPPROTO_TCP
+    elif type_ == _DGRAM:
+        kind, own_proto = _DGRAM, socket.IPPROTO_UDP
+    else:
+        return None
+    try:
+        _inet_pton(_INET, host)
+        own_family, address = _INET, (host, port)
+    except (OSError, ValueError):
+        try:
+            own_family, address = _INET6, (socket.inet_ntop(_INET6, _inet_pton(_INET6, host)), port, 0, 0)
+        except (OSError, ValueError):
+            return None
     if family not in (0, own_family) or proto not in (0, own_proto):
         return None
     sys.audit("socket.getaddrinfo", host, port, family, type_, proto)
-    address = (host, port) if own_family == socket.AF_INET else (socket.inet_ntop(own_family, packed), port, 0, 0)
     return [(own_family, kind, own_proto, "", address)]
 
 
