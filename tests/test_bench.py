@@ -62,7 +62,7 @@ def test_cases_are_told_apart(name):
     [
         ("CrashingLoop", "crashed: SIGKILL"),
         ("HangingLoop", "hangs"),
-        ("SilentLoop", "hangs: no answer came"),
+        ("SilentLoop", "hangs: no answer for 5 seconds"),
         ("LackingLoop", "lacks it: servers"),
         ("BrokenLoop", "fails: RuntimeError: no servers today"),
         ("CorruptingLoop", "wrong bytes: an echo differs from its message"),

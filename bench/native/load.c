@@ -158,12 +158,13 @@ look_after(const struct mode *mode)
     }
 }
 
+/* A warm-up lasts until every connection has had an answer: connecting and handshakes are not what is measured. */
 static void
-run_until(const struct mode *mode, double end)
+run_until(const struct mode *mode, double end, bool is_warmup)
 {
     struct mio_event events[MIO_EVENTS_MAX];
     double now = now_seconds(), progress_at = now, looked_at = now, before = stats_operations();
-    while (now < end) {
+    while (now < end || (is_warmup && stats_connections() < options.connections)) {
         int count = mio_poller_wait(io_poller(), 100 * 1000 * 1000, events);
         if (count < 0 && count != -EINTR) {
             fail(EXIT_USAGE, "poll: %s", strerror(-count));
@@ -197,10 +198,10 @@ run_mode(const struct mode *mode)
     for (size_t i = 0; i < options.connections; i++) {
         mode->start(&connections[i]);
     }
-    run_until(mode, now_seconds() + options.warmup);
+    run_until(mode, now_seconds() + options.warmup, true);
     stats_reset();
     double cpu_start = server_cpu_seconds(), own_cpu_start = client_cpu_seconds(), start = now_seconds();
-    run_until(mode, start + options.seconds);
+    run_until(mode, start + options.seconds, false);
     double seconds = now_seconds() - start;
     stats_print(seconds, server_cpu_seconds() - cpu_start, client_cpu_seconds() - own_cpu_start);
 }

@@ -43,6 +43,7 @@ struct connection {
     char *messages;
     double *queued_at;
     uint64_t queued, sent, received;
+    bool was_answered;
 };
 
 struct mode {
@@ -82,9 +83,11 @@ void pattern_compare(const char *data, size_t size, uint64_t offset);
 double now_seconds(void);
 double server_cpu_seconds(void);
 double client_cpu_seconds(void); /* near to the seconds that passed: the client was the limit */
-void stats_add(double operations, double latency_seconds); /* a negative latency is not counted */
+/* What the connection has had answered; a negative latency is not counted. */
+void stats_add(struct connection *connection, double operations, double latency_seconds);
 void stats_reset(void);
 double stats_operations(void);
+size_t stats_connections(void); /* how many had an answer, ever */
 void stats_print(double seconds, double cpu_seconds, double own_cpu_seconds);
 
 #endif

@@ -48,7 +48,7 @@ answer_ready(struct connection *connection, unsigned ready)
     pattern_compare(scratch, (size_t)count, connection->received);
     connection->received += (uint64_t)count;
     if (connection->received == options.size) {
-        stats_add((double)options.depth, now_seconds() - *connection->queued_at); /* the answer's parts */
+        stats_add(connection, (double)options.depth, now_seconds() - *connection->queued_at); /* the answer's parts */
         answer_ask(connection, pattern_at(0), options.request_size);
     }
 }
@@ -123,7 +123,7 @@ http_ready(struct connection *connection, unsigned ready)
         size_t left = options.size - offset;
         pattern_compare(answer + head_size + offset, left < SCRATCH_SIZE ? left : SCRATCH_SIZE, offset);
     }
-    stats_add(1, now_seconds() - *connection->queued_at);
+    stats_add(connection, 1, now_seconds() - *connection->queued_at);
     answer_ask(connection, http_request, sizeof http_request - 1);
 }
 

@@ -45,7 +45,7 @@ static void
 connect_again(struct connection *connection)
 {
     double now = now_seconds();
-    stats_add(1, now - *connection->queued_at);
+    stats_add(connection, 1, now - *connection->queued_at);
     *connection->queued_at = now;
     io_close(connection);
     io_open(connection);

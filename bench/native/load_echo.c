@@ -91,7 +91,7 @@ echo_receive(struct connection *connection)
         connection->received += (uint64_t)count;
         double now = now_seconds();
         for (; number < connection->received / options.size; number++) {
-            stats_add(1, now - connection->queued_at[number % options.depth]);
+            stats_add(connection, 1, now - connection->queued_at[number % options.depth]);
             echo_queue(connection, now);
         }
     } while (io_has_more(connection));

@@ -14,6 +14,7 @@ enum { SAMPLES_MAX = 4 * 1000 * 1000 };
 static float latencies_us[SAMPLES_MAX];
 static size_t samples;
 static double operations;
+static size_t answered_connections;
 
 static double
 clock_seconds(clockid_t clock)
@@ -45,9 +46,13 @@ server_cpu_seconds(void)
 }
 
 void
-stats_add(double count, double latency_seconds)
+stats_add(struct connection *connection, double count, double latency_seconds)
 {
     operations += count;
+    if (count > 0 && !connection->was_answered) {
+        connection->was_answered = true;
+        answered_connections++;
+    }
     if (latency_seconds >= 0 && samples < SAMPLES_MAX) {
         latencies_us[samples++] = (float)(latency_seconds * 1e6);
     }
@@ -64,6 +69,12 @@ double
 stats_operations(void)
 {
     return operations;
+}
+
+size_t
+stats_connections(void)
+{
+    return answered_connections;
 }
 
 static int

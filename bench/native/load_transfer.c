@@ -26,7 +26,7 @@ upload_ready(struct connection *connection, unsigned ready)
         if (connection->received * options.size > connection->sent) {
             fail(EXIT_WRONG, "the server counts more than was sent");
         }
-        stats_add(count > 0 ? (double)count * (double)options.size / MIB : 0, -1);
+        stats_add(connection, count > 0 ? (double)count * (double)options.size / MIB : 0, -1);
     }
     if (ready & CORE_WRITABLE) {
         ssize_t count = io_send(connection, pattern_at(connection->sent), SCRATCH_SIZE);
@@ -49,7 +49,7 @@ download_ready(struct connection *connection, unsigned ready)
     if (count > 0) {
         pattern_compare(scratch, (size_t)count, connection->received);
         connection->received += (uint64_t)count;
-        stats_add((double)count / MIB, -1);
+        stats_add(connection, (double)count / MIB, -1);
     }
 }
 
