@@ -37,10 +37,7 @@ def test_scenario_on_every_loop(name):
     case = first_case(name)
     three = [loops.parse(loop) for loop in ("asyncio", "RLoop", "TokioLoop")]
     taking_part = runner.loops_of(runner.load_scenario(name), three, with_limits=True)
-    for seconds in (0.05, 0.5, 5):  # a busy machine may give no answer in the shorter ones
-        (cells,) = runner.run_case(name, case, taking_part, rounds=1, seconds=seconds)
-        if not any("failed" in cell for cell in cells.values()):
-            break
+    (cells,) = runner.run_case(name, case, taking_part, rounds=1, seconds=0.05)
     for loop in taking_part:
         cell = cells[loop.name]
         assert "failed" not in cell, (loop.name, cell)
