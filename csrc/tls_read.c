@@ -66,8 +66,9 @@ read_records(struct tls_protocol *tls, char *start, Py_ssize_t room, Py_ssize_t 
         if (*filled == room) {
             tls->is_probing = true; /* there may be more of this record */
         }
-        else if (tls->framing.whole > 0 && --tls->framing.whole == 0) {
-            tls->framing.whole_size = 0;
+        else if (tls->framing.whole > 0) {
+            tls->framing.whole--;
+            tls->framing.whole_size = tls->framing.whole == 0 ? 0 : tls->framing.whole_size;
         }
     }
     return 0;
