@@ -118,7 +118,6 @@ loop_must_leave(void)
 }
 /* What loop_report_exception does, without keeping what the handler raised: -1 with that exception set. */
 int loop_call_exception_handler(struct loop *loop, PyObject *message, ... /* as there */);
-int loop_call_exception_handler_v(struct loop *loop, PyObject *message, va_list details);
 
 /* For debug mode: log that a handle, or a transport's protocol, ran for longer than the loop's slow_callback_duration. */
 void loop_warn_if_slow(struct loop *loop, PyObject *what, int64_t start_ns);

@@ -39,8 +39,6 @@
     X(_io_refs) \
     X(_limit) \
     X(_paused) \
-    X(_process_exited) \
-    X(_source_traceback) \
     X(_ssl_buffer_view) \
     X(_start_shutdown) \
     X(_stream_reader_wr) \
@@ -48,7 +46,6 @@
     X(_waiter) \
     X(_write_appdata) \
     X(accept) \
-    X(acquire) \
     X(append) \
     X(buffer_updated) \
     X(call_at) \
@@ -62,7 +59,6 @@
     X(connection_lost) \
     X(connection_made) \
     X(context) \
-    X(coro) \
     X(create_future) \
     X(create_task) \
     X(data_received) \
@@ -80,7 +76,6 @@
     X(get_buffer) \
     X(getpeername) \
     X(getsockname) \
-    X(getsockopt) \
     X(gettimeout) \
     X(handle) \
     X(info) \
@@ -115,7 +110,6 @@
     X(transport) \
     X(type) \
     X(value) \
-    X(warning) \
     X(write)
 
 /* Objects of the stdlib, imported once: state->NAME = MODULE.ATTRIBUTE. */
@@ -132,7 +126,6 @@
     X(format_callback_source, "asyncio.format_helpers", "_format_callback_source") \
     X(format_handle, "asyncio.base_events", "_format_handle") \
     X(extract_stack, "asyncio.format_helpers", "extract_stack") \
-    X(iscoroutine, "asyncio.coroutines", "iscoroutine") \
     X(logger, "asyncio.log", "logger") \
     X(TransportSocket, "asyncio.trsock", "TransportSocket") \
     X(socket_type, "socket", "socket") \
