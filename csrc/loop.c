@@ -41,14 +41,15 @@ loop_after_block(void *owner)
 static int
 loop_collect_due(struct loop *loop)
 {
-    if (loop->timers.count == 0) {
+    const struct timer_entry *first = timer_heap_first(&loop->timers);
+    if (first == NULL) {
         return 0;
     }
     int64_t now_ns;
     if (loop_clock_ns(loop, &now_ns) < 0) {
         return -1;
     }
-    while (loop->timers.count > 0 && loop->timers.entries[0].deadline_ns <= now_ns) {
+    while ((first = timer_heap_first(&loop->timers)) != NULL && first->deadline_ns <= now_ns) {
         PyObject *timer = timer_heap_remove(&loop->timers, 0);
         if (ready_queue_push(&loop->due, handle_run, timer) < 0) {
             return -1;
@@ -109,15 +110,16 @@ loop_timeout_ns(struct loop *loop, int64_t *timeout_ns)
         *timeout_ns = 0;
         return 0;
     }
-    if (loop->timers.count == 0 || loop->timers.entries[0].deadline_ns == INT64_MAX) {
+    const struct timer_entry *first = timer_heap_first(&loop->timers);
+    if (first == NULL || first->deadline_ns == INT64_MAX) {
         *timeout_ns = -1;
         return 0;
     }
+    int64_t deadline_ns = first->deadline_ns;
     int64_t now_ns;
     if (loop_clock_ns(loop, &now_ns) < 0) {
         return -1;
     }
-    int64_t deadline_ns = loop->timers.entries[0].deadline_ns;
     *timeout_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
     return 0;
 }
@@ -377,8 +379,7 @@ loop_release(struct loop *loop)
         loop->core->loop_destroy(loop->core_loop);
         loop->core_loop = NULL;
     }
-    while (loop->timers.count > 0) {
-        PyObject *timer = timer_heap_remove(&loop->timers, (ssize_t)loop->timers.count - 1);
+    for (PyObject *timer; (timer = timer_heap_remove_any(&loop->timers)) != NULL;) {
         Py_DECREF(timer);
     }
     ready_queue_clear(&loop->ready);

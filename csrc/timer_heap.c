@@ -2,6 +2,9 @@
  *
  * The 4-ary heap of timers; see timer_heap.h.  Four children share a cache line or two, and the tree is half as deep as a
  * binary one.  Invariant: no entry comes before its parent, and *entry.place is the entry's index.
+ *
+ * Most timers are timeouts, which are cancelled long before they are due: a removed one leaves a dead entry where it was, whose
+ * place is written to nowhere.  Dead entries go when they come to the top, or all together when they are more than half.
  */
 #include "timer_heap.h"
 
@@ -9,7 +12,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-enum { ARITY = 4, INITIAL_CAPACITY = 64 };
+enum { ARITY = 4, INITIAL_CAPACITY = 64, SWEEP_FROM = 64 };
 
 static bool
 entry_is_before(const struct timer_entry *a, const struct timer_entry *b)
@@ -82,24 +85,66 @@ timer_heap_push(struct timer_heap *heap, int64_t deadline_ns, void *timer, ssize
     return 0;
 }
 
+/* Without its dead entries, and in order again: children before parents, each sinks to its place. */
+static void
+heap_sweep(struct timer_heap *heap)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < heap->count; i++) {
+        if (heap->entries[i].timer != NULL) {
+            heap_put(heap, count++, heap->entries[i]);
+        }
+    }
+    heap->count = count;
+    heap->dead = 0;
+    if (count > 1) {
+        for (size_t i = (count - 2) / ARITY + 1; i-- > 0;) {
+            heap_sift_down(heap, i, heap->entries[i]);
+        }
+    }
+}
+
 void *
 timer_heap_remove(struct timer_heap *heap, ssize_t place)
 {
     assert(place >= 0 && (size_t)place < heap->count);
-    struct timer_entry removed = heap->entries[place];
-    struct timer_entry last = heap->entries[--heap->count];
-    size_t index = (size_t)place;
-    if (index < heap->count) {
-        /* The last entry takes the free place, and then moves up or down. */
-        if (index > 0 && entry_is_before(&last, &heap->entries[(index - 1) / ARITY])) {
-            heap_sift_up(heap, index, last);
-        }
-        else {
-            heap_sift_down(heap, index, last);
+    struct timer_entry *entry = &heap->entries[place];
+    void *timer = entry->timer;
+    *entry->place = -1;
+    entry->timer = NULL;
+    entry->place = &heap->nowhere;
+    heap->dead++;
+    if (heap->dead > heap->count / 2 && heap->dead >= SWEEP_FROM) {
+        heap_sweep(heap);
+    }
+    return timer;
+}
+
+const struct timer_entry *
+timer_heap_first(struct timer_heap *heap)
+{
+    while (heap->count > 0 && heap->entries[0].timer == NULL) {
+        struct timer_entry last = heap->entries[--heap->count];
+        heap->dead--;
+        if (heap->count > 0) {
+            heap_sift_down(heap, 0, last);
         }
     }
-    *removed.place = -1;
-    return removed.timer;
+    return heap->count > 0 ? &heap->entries[0] : NULL;
+}
+
+void *
+timer_heap_remove_any(struct timer_heap *heap)
+{
+    while (heap->count > 0) {
+        const struct timer_entry *last = &heap->entries[--heap->count];
+        if (last->timer != NULL) {
+            *last->place = -1;
+            return last->timer;
+        }
+        heap->dead--;
+    }
+    return NULL;
 }
 
 void

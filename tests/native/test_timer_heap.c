@@ -30,18 +30,34 @@ push(struct timer_heap *heap, struct timer *timer, int64_t deadline_ns)
 static void
 check_places(const struct timer_heap *heap)
 {
+    size_t dead = 0;
     for (size_t i = 0; i < heap->count; i++) {
         const struct timer *timer = heap->entries[i].timer;
+        if (timer == NULL) {
+            dead++;
+            continue;
+        }
         CHECK_EQ(timer->place, i);
         CHECK_EQ(timer->deadline_ns, heap->entries[i].deadline_ns);
     }
+    CHECK_EQ(heap->dead, dead);
+}
+
+/* Take out the first timer. */
+static struct timer *
+pop(struct timer_heap *heap)
+{
+    const struct timer_entry *first = timer_heap_first(heap);
+    CHECK(first == &heap->entries[0]);
+    return timer_heap_remove(heap, 0);
 }
 
 static void
 test_empty(void)
 {
     struct timer_heap heap = {0};
-    CHECK_EQ(heap.count, 0);
+    CHECK(timer_heap_first(&heap) == NULL);
+    CHECK(timer_heap_remove_any(&heap) == NULL);
     timer_heap_free(&heap);
     CHECK(heap.entries == NULL);
 }
@@ -56,11 +72,11 @@ test_equal_deadlines_are_first_in_first_out(void)
         push(&heap, &timers[i], 7);
     }
     for (unsigned i = 0; i < 500; i++) {
-        struct timer *timer = timer_heap_remove(&heap, 0);
+        struct timer *timer = pop(&heap);
         CHECK_EQ(timer->number, i);
         CHECK_EQ(timer->place, -1);
     }
-    CHECK_EQ(heap.count, 0);
+    CHECK(timer_heap_first(&heap) == NULL);
     timer_heap_free(&heap);
 }
 
@@ -79,13 +95,45 @@ test_removal_in_the_middle_keeps_the_order(void)
         check_places(&heap);
     }
     const struct timer *last = NULL;
-    while (heap.count > 0) {
-        const struct timer *timer = timer_heap_remove(&heap, 0);
+    while (timer_heap_first(&heap) != NULL) {
+        const struct timer *timer = pop(&heap);
         CHECK(timer->number % 3 != 0);
         CHECK(last == NULL || last->deadline_ns < timer->deadline_ns ||
               (last->deadline_ns == timer->deadline_ns && last->number < timer->number));
         last = timer;
     }
+    timer_heap_free(&heap);
+}
+
+/* The memory of cancelled timers is bounded by that of the others, whatever the order of cancelling. */
+static void
+test_dead_entries_are_swept(void)
+{
+    enum { KEPT = 100, GONE = 100000 };
+    static struct timer kept[KEPT], passing[10];
+    struct timer_heap heap = {0};
+    for (unsigned i = 0; i < KEPT; i++) {
+        push(&heap, &kept[i], i);
+    }
+    for (unsigned i = 0; i < GONE; i++) {
+        struct timer *timer = &passing[i % 10];
+        if (i >= 10) {
+            CHECK(timer_heap_remove(&heap, timer->place) == timer);
+        }
+        push(&heap, timer, 1000 + (i * 7919) % 1000);
+        CHECK(heap.count <= 2 * (KEPT + 10) + 1);
+    }
+    check_places(&heap);
+    for (unsigned i = 0; i < KEPT; i++) {
+        CHECK(pop(&heap) == &kept[i]);
+    }
+    for (unsigned i = 0; i < 10; i++) {
+        const struct timer *timer = timer_heap_remove_any(&heap);
+        CHECK(timer >= passing && timer < passing + 10);
+        CHECK_EQ(timer->place, -1);
+    }
+    CHECK(timer_heap_remove_any(&heap) == NULL);
+    CHECK_EQ(heap.dead, 0);
     timer_heap_free(&heap);
 }
 
@@ -100,7 +148,7 @@ test_extreme_deadlines(void)
         push(&heap, &timers[i], deadlines[i]);
     }
     for (unsigned i = 0; i < 4; i++) {
-        CHECK(timer_heap_remove(&heap, 0) == &timers[order[i]]);
+        CHECK(pop(&heap) == &timers[order[i]]);
     }
     timer_heap_free(&heap);
 }
@@ -112,9 +160,9 @@ test_is_usable_after_free(void)
     struct timer_heap heap = {0};
     for (int i = 0; i < 3; i++) {
         push(&heap, &timer, i);
-        CHECK(timer_heap_remove(&heap, 0) == &timer);
+        CHECK(pop(&heap) == &timer);
         timer_heap_free(&heap);
-        CHECK_EQ(heap.count, 0);
+        CHECK(timer_heap_first(&heap) == NULL);
     }
 }
 
@@ -160,11 +208,11 @@ model_run(uint64_t seed)
         }
         else if (choice < 24 && in > 0) {
             struct timer *first = model_first(timers, made);
-            CHECK(timer_heap_remove(&heap, 0) == first);
+            CHECK(pop(&heap) == first);
             first->is_in = false;
             in--;
         }
-        CHECK_EQ(heap.count, in);
+        CHECK_EQ(heap.count - heap.dead, in);
     }
     check_places(&heap);
     while (in-- > 0) {
@@ -172,7 +220,7 @@ model_run(uint64_t seed)
         CHECK(timer_heap_remove(&heap, first->place) == first);
         first->is_in = false;
     }
-    CHECK_EQ(heap.count, 0);
+    CHECK(timer_heap_first(&heap) == NULL);
     timer_heap_free(&heap);
     free(timers);
 }
@@ -189,6 +237,7 @@ static const struct check_test tests[] = {
     {"empty", test_empty},
     {"equal_deadlines_are_first_in_first_out", test_equal_deadlines_are_first_in_first_out},
     {"removal_in_the_middle_keeps_the_order", test_removal_in_the_middle_keeps_the_order},
+    {"dead_entries_are_swept", test_dead_entries_are_swept},
     {"extreme_deadlines", test_extreme_deadlines},
     {"is_usable_after_free", test_is_usable_after_free},
     {"against_the_model", test_against_the_model},
