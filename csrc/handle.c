@@ -22,7 +22,7 @@ handle_state(PyObject *self)
 /* --- the pools: memory of dead handles waits here for the next ones.  The GIL guards them; without one there are none.  A
  * pooled object is clean: no reference, no weak reference, not tracked. */
 
-enum { HANDLE_POOL_SIZE = 1024 };
+enum { HANDLE_POOL_SIZE = 16 * 1024 };
 
 static PyObject *
 handle_alloc(PyTypeObject *type, struct handle_pool *pool)
