@@ -58,11 +58,11 @@ loop_collect_due(struct loop *loop)
     return 0;
 }
 
-/* Run the first `count` items.  On failure the loop keeps the exception and the rest stays queued. */
-static void
+/* Run the first `count` items.  On failure the loop keeps the exception and the rest, which is returned, stays queued. */
+static size_t
 loop_run_queue(struct loop *loop, struct ready_queue *queue, size_t count)
 {
-    while (count-- > 0 && loop->failure == NULL) {
+    for (; count > 0 && loop->failure == NULL; count--) {
         struct ready_item item = ready_queue_pop(queue);
         if (item.run(loop, item.object) < 0) {
             loop_fail(loop);
@@ -70,6 +70,7 @@ loop_run_queue(struct loop *loop, struct ready_queue *queue, size_t count)
         Py_DECREF(item.object);
         loop_end_callback(loop);
     }
+    return count;
 }
 
 void
@@ -90,9 +91,10 @@ loop_before_first_delivery(void *owner)
     struct loop *loop = owner;
     if (PyErr_CheckSignals() < 0 || inbox_drain(&loop->inbox, &loop->ready) < 0 || loop_collect_due(loop) < 0) {
         loop_fail(loop);
+        loop->not_run = loop->ready.count;
         return;
     }
-    loop_run_queue(loop, &loop->ready, loop->ready.count);
+    loop->not_run = loop_run_queue(loop, &loop->ready, loop->ready.count);
 }
 
 static const struct core_hooks loop_hooks = {
@@ -124,6 +126,26 @@ loop_timeout_ns(struct loop *loop, int64_t *timeout_ns)
     return 0;
 }
 
+/* The turn was left early: timers that are due still go behind what was queued before them and before what was queued since. */
+static void
+loop_requeue_due(struct loop *loop)
+{
+    struct ready_queue *ready = &loop->ready;
+    size_t count = ready->count;
+    for (size_t i = 0; i <= count; i++) {
+        while (i == loop->not_run && loop->due.count > 0) {
+            struct ready_item item = ready_queue_pop(&loop->due);
+            if (ready_queue_push(ready, item.run, item.object) < 0) {
+                PyErr_WriteUnraisable((PyObject *)loop);
+            }
+        }
+        if (i < count) {
+            struct ready_item item = ready_queue_pop(ready);
+            ready_queue_push(ready, item.run, item.object);
+        }
+    }
+}
+
 static int
 loop_turn(struct loop *loop)
 {
@@ -131,6 +153,7 @@ loop_turn(struct loop *loop)
     if (loop_timeout_ns(loop, &timeout_ns) < 0) {
         return -1;
     }
+    loop->not_run = 0;
     int result = loop->core->loop_poll(loop->core_loop, timeout_ns);
     loop_end_callback(loop);
     if (result < 0 && loop->failure == NULL) {
@@ -141,13 +164,7 @@ loop_turn(struct loop *loop)
     if (loop->failure == NULL) {
         return 0;
     }
-    /* Timers that were due go on as what is next to run. */
-    while (loop->due.count > 0) {
-        struct ready_item item = ready_queue_pop(&loop->due);
-        if (ready_queue_push(&loop->ready, item.run, item.object) < 0) {
-            PyErr_WriteUnraisable((PyObject *)loop);
-        }
-    }
+    loop_requeue_due(loop);
     PyErr_SetRaisedException(loop->failure);
     loop->failure = NULL;
     return -1;

@@ -41,6 +41,7 @@ struct loop {
     struct core_loop *core_loop; /* NULL before __init__ and after close */
     struct ready_queue ready;
     struct ready_queue due; /* timers that this turn runs after I/O */
+    size_t not_run;         /* how much of `ready` an interrupted turn left that was queued before it */
     struct timer_heap timers;
     struct inbox inbox;
     struct fd_registry fds;
