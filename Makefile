@@ -2,7 +2,7 @@
 #
 # Each target is a script in tools/.  PYTHON=/path/to/python3 chooses the interpreter; otherwise tools/find_python does.
 
-.PHONY: help demo build test test-native test-asan test-new-libuv conformance kqueue-check format lint bench bench-all bench-quick \
+.PHONY: help demo build test test-py test-native test-asan test-new-libuv conformance kqueue-check format lint bench bench-all bench-quick \
 	clean distclean
 .SILENT:
 
@@ -10,6 +10,7 @@ help:
 	echo "make demo            programs on asyncio, RLoop and TokioLoop, and a table"
 	echo "make build           build rloop into .venv/X.Y, for the newest Python found"
 	echo "make test            all tests: conformance, C tests, pytest on the oldest and the newest Python"
+	echo "make test-py VERSION=3.14  the same on one Python, which is set up if need be; 3.13t is free-threaded"
 	echo "make test-native     the C tests of the cores"
 	echo "make test-asan       C tests and pytest under AddressSanitizer and UBSan"
 	echo "make test-new-libuv  C tests with the libuv of a newer Debian"
@@ -32,6 +33,9 @@ build:
 
 test:
 	tools/test
+
+test-py:
+	tools/test_py $(VERSION)
 
 test-native:
 	tools/native

@@ -251,6 +251,8 @@ def test_nest_asyncio_works_or_says_why_not(loop_name, loop_spec):
     out = run_program(
         loop_spec,
         """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # it asks for the event loop policy
 import nest_asyncio
 loop = new_loop()
 asyncio.set_event_loop(loop)
