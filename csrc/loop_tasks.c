@@ -51,7 +51,8 @@ loop_create_future(struct loop *loop)
                                          : loop_method_create_future(self, NULL);
 }
 
-/* With a task factory, in debug mode, or with keywords that only some Python versions know, asyncio's own method does it. */
+/* With a task factory, another type in asyncio.tasks' place, in debug mode, or with keywords that only some Python versions
+ * know, asyncio's own method does it. */
 static PyObject *
 loop_create_task_by_base(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -104,8 +105,12 @@ loop_method_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (task_type == NULL) {
         return NULL;
     }
+    if (task_type != state->Task) {
+        Py_DECREF(task_type);
+        return loop_create_task_by_base(self, args, nargs, kwnames);
+    }
     bool has_defaults = name == Py_None && context == Py_None;
-    PyObject *own_kwargs = task_type == state->Task && has_defaults ? loop_own_kwargs(loop) : NULL;
+    PyObject *own_kwargs = has_defaults ? loop_own_kwargs(loop) : NULL;
     PyObject *task = NULL;
     if (own_kwargs == NULL) {
         PyObject *call[] = {NULL, args[0], self, name, context};

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: MIT
+"""What one Python version does otherwise than the one before: each test runs on all, and says what asyncio does there."""
+
+import asyncio
+import contextvars
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from support import LIMIT, Recorder, program, run_program, started, until
+
+VAR = contextvars.ContextVar("VAR", default="unset")
+
+PASSES_KEYWORDS = sys.version_info >= (3, 14)  # create_task(coro, **kwargs)
+CLOSES_CLIENTS = sys.version_info >= (3, 14)  # a cancelled serve_forever()
+SERVER_HAS_CONTEXT = sys.version_info >= (3, 15)  # each connection's is a copy of it
+HAS_PS = sys.version_info >= (3, 14)  # python -m asyncio ps
+
+
+# --- create_task
+
+
+def test_create_task_passes_keywords_to_the_factory(loop, run):
+    seen = []
+
+    def factory(loop, coro, **kwargs):
+        seen.append(kwargs)
+        return asyncio.Task(coro, loop=loop, **{name: kwargs[name] for name in kwargs if name != "own"})
+
+    async def main():
+        context = contextvars.copy_context()
+        loop.set_task_factory(factory)
+        first = loop.create_task(asyncio.sleep(0))
+        second = loop.create_task(asyncio.sleep(0), name="second", context=context)
+        await asyncio.gather(first, second)
+        assert second.get_name() == "second"
+        if PASSES_KEYWORDS:
+            assert seen == [{}, {"name": "second", "context": context}]
+            await loop.create_task(asyncio.sleep(0), own=1)
+            assert seen[2:] == [{"own": 1}]
+
+    run(main())
+
+
+def test_create_task_takes_eager_start(loop, run):
+    seen = []
+
+    async def note(what):
+        seen.append(what)
+
+    async def main():
+        coro = note("eager")
+        if not PASSES_KEYWORDS:
+            with pytest.raises(TypeError, match="eager_start"):
+                loop.create_task(coro, eager_start=True)
+            coro.close()
+            return
+        assert loop.create_task(coro, eager_start=True).done() and seen == ["eager"]
+        task = loop.create_task(note("later"), eager_start=False)
+        assert seen == ["eager"] and not task.done()
+        await task
+        async with asyncio.TaskGroup() as group:
+            group.create_task(note("group"), eager_start=True)
+            assert seen[-1] == "group"
+
+    run(main())
+
+
+def test_create_task_makes_tasks_of_a_replaced_type(loop, run, monkeypatch):
+    """A program may put a type into asyncio.tasks; it is called as this version of asyncio calls it."""
+    seen = []
+
+    class Task(asyncio.Task):
+        def __init__(self, coro, **kwargs):
+            seen.append(sorted(kwargs))
+            super().__init__(coro, **kwargs)
+
+    async def main():
+        await loop.create_task(asyncio.sleep(0))
+        await loop.create_task(asyncio.sleep(0), name="name")
+
+    monkeypatch.setattr(asyncio.tasks, "Task", Task)
+    run(main())
+    plain = ["loop"] if PASSES_KEYWORDS else ["context", "loop", "name"]
+    assert seen[-2:] == [plain, ["loop", "name"] if PASSES_KEYWORDS else plain]
+
+
+# --- servers
+
+
+async def test_connections_context_is_a_copy_of_the_servers(loop):
+    seen, protocols = [], []
+
+    class Protocol(Recorder):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            seen.append(VAR.get())
+            VAR.set(f"connection {len(seen)}")
+
+        def data_received(self, data):
+            seen.append(VAR.get())
+            self.transport.close()
+
+    def factory():
+        protocols.append(Protocol())
+        return protocols[-1]
+
+    VAR.set("server")
+    server = await loop.create_server(factory, "127.0.0.1", 0, start_serving=False)
+    VAR.set("start")
+    await server.start_serving()
+    for number in (1, 2):
+        peer = socket.create_connection(server.sockets[0].getsockname())
+        with peer:
+            await until(lambda number=number: len(protocols) == number and protocols[-1].transport)
+            peer.send(b"x")
+            await protocols[-1].lost
+    server.close()
+    await server.wait_closed()
+    if SERVER_HAS_CONTEXT:
+        assert seen == ["server", "connection 1", "server", "connection 3"]
+    else:
+        assert seen[0] == seen[2] == "start"
+
+
+async def test_cancelled_serve_forever_closes_the_clients(loop):
+    made = []
+
+    def factory():
+        made.append(Recorder())
+        return made[-1]
+
+    server = await loop.create_server(factory, "127.0.0.1", 0)
+    serving = asyncio.create_task(server.serve_forever())
+    with socket.create_connection(server.sockets[0].getsockname()) as peer:
+        await until(lambda: made and made[0].transport)
+        serving.cancel()
+        if CLOSES_CLIENTS:
+            with pytest.raises(asyncio.CancelledError):
+                await serving
+            assert made[0].lost.done() or made[0].transport.is_closing()
+            peer.settimeout(LIMIT)
+            assert await loop.run_in_executor(None, peer.recv, 1) == b""
+        else:
+            await asyncio.sleep(0.05)
+            assert not made[0].lost.done()
+            made[0].transport.close()
+            with pytest.raises(asyncio.CancelledError):
+                await serving
+    await made[0].lost
+
+
+# --- python -m asyncio ps, and pstree
+
+
+@pytest.mark.parametrize("command", ["ps", "pstree"])
+def test_asyncio_ps_sees_the_tasks(loop_spec, command):
+    """The tool reads another process's memory: it finds its tasks whatever loop runs them, if it may read at all."""
+    if not HAS_PS:
+        return
+    code = """
+async def a_leaf():
+    await asyncio.sleep(1000)
+async def a_root():
+    async with asyncio.TaskGroup() as group:
+        group.create_task(a_leaf(), name="the leaf")
+        await asyncio.sleep(0)
+        print("ready", flush=True)
+loop = new_loop()
+loop.run_until_complete(loop.create_task(a_root(), name="the root"))
+"""
+    with started(program(loop_spec, code)) as process:
+        assert process.stdout.readline() == "ready\n"
+        done = subprocess.run(
+            [sys.executable, "-m", "asyncio", command, str(process.pid)], capture_output=True, text=True, timeout=LIMIT
+        )
+        if "ermission" in done.stderr:
+            pytest.skip("this process may not read another's memory")
+        assert done.returncode == 0, done.stderr
+        assert "the root" in done.stdout and "the leaf" in done.stdout and "a_leaf" in done.stdout
+
+
+# --- policies, which go in 3.16
+
+
+@pytest.mark.ours("our package")
+def test_import_says_nothing(loop_spec):
+    run_program(loop_spec, "import rloop.loops, rloop.policies, rloop.runners")
+
+
+@pytest.mark.ours("our package")
+def test_import_without_policies(loop_spec):
+    """As in Python 3.16, from where they are gone."""
+    out = run_program(
+        "asyncio:SelectorEventLoop",
+        f"""
+from asyncio import events, unix_events
+for module in (asyncio, events, unix_events):
+    for name in [name for name in vars(module) if name.endswith("Policy") or name.endswith("event_loop_policy")]:
+        if not name.startswith("_get_"):  # asyncio.new_event_loop() here
+            delattr(module, name)
+import rloop
+print(hasattr(rloop, "EventLoopPolicy"), "EventLoopPolicy" in rloop.__all__)
+async def main():
+    return type(asyncio.get_running_loop()).__name__
+print(rloop.run(main(), loop_factory=load({loop_spec!r})))
+try:
+    rloop.install()
+except RuntimeError as error:
+    print(error)
+""",
+    )
+    name = loop_spec.rpartition(":")[2]
+    assert out.splitlines()[:2] == ["False False", name]
+    assert "no event loop policies" in out
