@@ -70,6 +70,7 @@ handle_close_pools(module_state *state)
 {
     handle_pool_close(&state->handle_pool);
     handle_pool_close(&state->timer_handle_pool);
+    handle_pool_close(&state->threadsafe_handle_pool);
 }
 
 /* --- making */
@@ -120,6 +121,24 @@ handle_new(struct loop *loop, PyObject *callback, PyObject *const *args, Py_ssiz
 }
 
 PyObject *
+threadsafe_handle_new(struct loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs, PyObject *context)
+{
+    module_state *state = loop->state;
+    if (state->ThreadSafeHandle_type == NULL) {
+        return handle_new(loop, callback, args, nargs, context);
+    }
+    PyObject *self = handle_alloc(state->ThreadSafeHandle_type, &state->threadsafe_handle_pool);
+    if (self == NULL) {
+        return NULL;
+    }
+    handle_of(state, self)->has_lock = true;
+    if (handle_init(handle_of(state, self), loop, callback, args, nargs, context) < 0) {
+        Py_CLEAR(self);
+    }
+    return self;
+}
+
+PyObject *
 timer_handle_new(struct loop *loop, double when, PyObject *when_object, int64_t when_ns, PyObject *callback,
                  PyObject *const *args, Py_ssize_t nargs, PyObject *context)
 {
@@ -150,10 +169,10 @@ handle_report(struct loop *loop, PyObject *self)
     struct handle *handle = handle_of(state, self);
     PyObject *exception = PyErr_GetRaisedException();
     PyObject *args = PyObject_GetAttr(self, state->str__args);
-    PyObject *callback = handle->callback == NULL ? Py_None : handle->callback;
+    PyObject *callback = PyObject_GetAttr(self, state->str__callback);
     PyObject *source = NULL, *message = NULL;
     int result = -1;
-    if (args == NULL) {
+    if (args == NULL || callback == NULL) {
         goto done;
     }
     PyObject *call[] = {callback, args, loop->is_debug ? Py_True : Py_False};
@@ -168,6 +187,7 @@ handle_report(struct loop *loop, PyObject *self)
 done:
     Py_XDECREF(exception);
     Py_XDECREF(args);
+    Py_XDECREF(callback);
     Py_XDECREF(source);
     Py_XDECREF(message);
     if (result < 0 && !loop_must_leave()) {
@@ -185,18 +205,27 @@ handle_held(const struct handle *handle)
 }
 
 static PyObject *
-handle_call(struct handle *handle)
+handle_call(module_state *state, PyObject *self)
 {
-    /* The callback may cancel its own handle, or run it again: everything it needs is held here. */
-    PyObject *callback = Py_NewRef(handle->callback);
-    PyObject *context = Py_NewRef(handle->context);
-    PyObject *args[1 + HANDLE_INLINE_ARGS] = {NULL}; /* args[0] is vectorcall's to change */
-    Py_ssize_t nargs = handle->nargs, held = handle_held(handle);
+    struct handle *handle = handle_of(state, self);
+    /* The callback may cancel its own handle, or run it again, and without a GIL so may another thread: everything it needs is
+     * held here. */
+    PyObject *callback, *context, *args[1 + HANDLE_INLINE_ARGS] = {NULL}; /* args[0] is vectorcall's to change */
+    Py_ssize_t nargs, held;
     PyObject *result = NULL;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    callback = Py_XNewRef(handle->callback);
+    context = Py_NewRef(handle->context);
+    nargs = handle->nargs;
+    held = handle_held(handle);
     for (Py_ssize_t i = 0; i < held; i++) {
         args[1 + i] = Py_NewRef(handle->args[i]);
     }
-    if (PyContext_Enter(context) == 0) {
+    Py_END_CRITICAL_SECTION();
+    if (callback == NULL) {
+        result = Py_NewRef(Py_None); /* another thread has cancelled it just now */
+    }
+    else if (PyContext_Enter(context) == 0) {
         if (nargs <= HANDLE_INLINE_ARGS) {
             result = PyObject_Vectorcall(callback, args + 1, (size_t)nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
         }
@@ -211,14 +240,14 @@ handle_call(struct handle *handle)
         Py_DECREF(args[1 + i]);
     }
     Py_DECREF(context);
-    Py_DECREF(callback);
+    Py_XDECREF(callback);
     return result;
 }
 
 static int
 handle_run_plain(struct loop *loop, PyObject *self)
 {
-    PyObject *result = handle_call(handle_of(loop->state, self));
+    PyObject *result = handle_call(loop->state, self);
     if (result != NULL) {
         Py_DECREF(result);
         return 0;
@@ -240,8 +269,8 @@ handle_run_debug(struct loop *loop, PyObject *self)
     return result;
 }
 
-int
-handle_run(struct loop *loop, PyObject *self)
+static int
+handle_run_unlocked(struct loop *loop, PyObject *self)
 {
     if (handle_of(loop->state, self)->callback == NULL) {
         return 0;
@@ -249,18 +278,42 @@ handle_run(struct loop *loop, PyObject *self)
     return loop->is_debug ? handle_run_debug(loop, self) : handle_run_plain(loop, self);
 }
 
-static void
-handle_clear_args(struct handle *handle)
+int
+handle_run(struct loop *loop, PyObject *self)
 {
+    struct handle *handle = handle_of(loop->state, self);
+    if (!handle->has_lock) {
+        return handle_run_unlocked(loop, self);
+    }
+    struct handle_lock *lock = &((struct threadsafe_handle *)handle)->lock;
+    handle_lock_enter(lock);
+    int result = handle_run_unlocked(loop, self);
+    handle_lock_leave(lock);
+    return result;
+}
+
+static void
+handle_drop_call(module_state *state, PyObject *self)
+{
+    struct handle *handle = handle_of(state, self);
+    PyObject *dropped[1 + HANDLE_INLINE_ARGS] = {NULL};
+    Py_BEGIN_CRITICAL_SECTION(self);
     Py_ssize_t held = handle_held(handle);
+    dropped[0] = handle->callback;
+    handle->callback = NULL;
     handle->nargs = 0;
     for (Py_ssize_t i = 0; i < held; i++) {
-        Py_CLEAR(handle->args[i]);
+        dropped[1 + i] = handle->args[i];
+        handle->args[i] = NULL;
+    }
+    Py_END_CRITICAL_SECTION();
+    for (Py_ssize_t i = 0; i < 1 + HANDLE_INLINE_ARGS; i++) {
+        Py_XDECREF(dropped[i]);
     }
 }
 
-void
-handle_cancel(struct loop *loop, PyObject *self)
+static void
+handle_cancel_unlocked(struct loop *loop, PyObject *self)
 {
     struct handle *handle = handle_of(loop->state, self);
     if (handle->is_cancelled) {
@@ -268,16 +321,32 @@ handle_cancel(struct loop *loop, PyObject *self)
     }
     handle->is_cancelled = true;
     if (loop->is_debug) {
-        handle->repr = PyObject_Repr(self);
-        if (handle->repr == NULL) {
+        PyObject *repr = PyObject_Repr(self);
+        if (repr == NULL) {
             PyErr_WriteUnraisable(self);
         }
+        Py_BEGIN_CRITICAL_SECTION(self);
+        Py_XSETREF(handle->repr, repr);
+        Py_END_CRITICAL_SECTION();
     }
     if (handle->is_timer) {
         loop_unschedule(loop, self);
     }
-    Py_CLEAR(handle->callback);
-    handle_clear_args(handle);
+    handle_drop_call(loop->state, self);
+}
+
+void
+handle_cancel(struct loop *loop, PyObject *self)
+{
+    struct handle *handle = handle_of(loop->state, self);
+    if (!handle->has_lock) {
+        handle_cancel_unlocked(loop, self);
+        return;
+    }
+    struct handle_lock *lock = &((struct threadsafe_handle *)handle)->lock;
+    handle_lock_enter(lock);
+    handle_cancel_unlocked(loop, self);
+    handle_lock_leave(lock);
 }
 
 /* --- methods */
@@ -297,7 +366,13 @@ handle_method_cancel(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 handle_method_cancelled(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(handle_of(handle_state(self), self)->is_cancelled);
+    struct handle *handle = handle_of(handle_state(self), self);
+    if (handle->has_lock) {
+        struct handle_lock *lock = &((struct threadsafe_handle *)handle)->lock;
+        handle_lock_enter(lock);
+        handle_lock_leave(lock);
+    }
+    return PyBool_FromLong(handle->is_cancelled);
 }
 
 static PyObject *
@@ -320,14 +395,17 @@ handle_method_get_context(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 handle_get_object(PyObject *self, void *offset)
 {
-    PyObject *value = *(PyObject **)((char *)handle_of(handle_state(self), self) + (size_t)offset);
-    return Py_NewRef(value == NULL ? Py_None : value);
+    PyObject *value;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    value = *(PyObject **)((char *)handle_of(handle_state(self), self) + (size_t)offset);
+    Py_XINCREF(value);
+    Py_END_CRITICAL_SECTION();
+    return value == NULL ? Py_NewRef(Py_None) : value;
 }
 
 static PyObject *
-handle_get_args(PyObject *self, void *Py_UNUSED(closure))
+handle_make_args(struct handle *handle)
 {
-    struct handle *handle = handle_of(handle_state(self), self);
     if (handle->callback == NULL) {
         Py_RETURN_NONE;
     }
@@ -342,9 +420,19 @@ handle_get_args(PyObject *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+handle_get_args(PyObject *self, void *Py_UNUSED(closure))
+{
+    PyObject *args;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    args = handle_make_args(handle_of(handle_state(self), self));
+    Py_END_CRITICAL_SECTION();
+    return args;
+}
+
+static PyObject *
 handle_get_cancelled(PyObject *self, void *Py_UNUSED(closure))
 {
-    return handle_method_cancelled(self, NULL);
+    return PyBool_FromLong(handle_of(handle_state(self), self)->is_cancelled);
 }
 
 static PyObject *
@@ -393,12 +481,16 @@ static int
 handle_clear(PyObject *self)
 {
     struct handle *handle = handle_of(handle_state(self), self);
+    Py_ssize_t held = handle_held(handle);
+    handle->nargs = 0;
     Py_CLEAR(handle->loop);
     Py_CLEAR(handle->callback);
     Py_CLEAR(handle->context);
     Py_CLEAR(handle->source_traceback);
     Py_CLEAR(handle->repr);
-    handle_clear_args(handle);
+    for (Py_ssize_t i = 0; i < held; i++) {
+        Py_CLEAR(handle->args[i]);
+    }
     return 0;
 }
 
@@ -416,7 +508,8 @@ handle_dealloc(PyObject *self)
         handle_free(self, type, &state->timer_handle_pool);
     }
     else {
-        handle_free(self, type, &state->handle_pool);
+        handle_free(self, type,
+                    handle_of(state, self)->has_lock ? &state->threadsafe_handle_pool : &state->handle_pool);
     }
     Py_DECREF(type);
 }
@@ -477,23 +570,47 @@ align_up(int size)
     return (size + alignment - 1) / alignment * alignment;
 }
 
-/* asyncio's TimerHandle has two slots more than its Handle; our fields begin behind the longer one in both of our types. */
-static int
-handle_add_types(PyObject *module, module_state *state)
+/* asyncio's TimerHandle has the most slots of its classes; our fields begin where they do behind that one, in all of our types. */
+static PyTypeObject *
+handle_add_type(PyObject *module, module_state *state, const char *name, PyObject *base, size_t size)
 {
-    PyTypeObject *handle_base = (PyTypeObject *)state->Handle;
     PyTypeObject *timer_base = (PyTypeObject *)state->TimerHandle;
-    int padding = align_up((int)timer_base->tp_basicsize) - align_up((int)handle_base->tp_basicsize);
-    PyType_Spec handle_spec = {
-        .name = "rloop._rloop.Handle",
-        .basicsize = -((int)sizeof(struct handle) + padding),
+    int padding = align_up((int)timer_base->tp_basicsize) - align_up((int)((PyTypeObject *)base)->tp_basicsize);
+    assert(padding >= 0);
+    PyType_Spec spec = {
+        .name = name,
+        .basicsize = -((int)size + padding),
         .flags = HANDLE_FLAGS,
         .slots = handle_slots,
     };
-    state->Handle_type = module_add_type(module, &handle_spec, state->Handle);
-    if (state->Handle_type == NULL) {
-        return -1;
+    PyTypeObject *type = module_add_type(module, &spec, base);
+    assert(type == NULL || state->handle_offset == module_type_data_offset(type) + padding);
+    return type;
+}
+
+static int
+handle_add_threadsafe_type(PyObject *module, module_state *state)
+{
+#if PY_VERSION_HEX >= 0x030E0000
+    PyObject *events = PyImport_ImportModule("asyncio.events");
+    PyObject *base = events == NULL ? NULL : PyObject_GetAttrString(events, "_ThreadSafeHandle");
+    if (base != NULL) {
+        state->ThreadSafeHandle_type = handle_add_type(module, state, "rloop._rloop._ThreadSafeHandle", base,
+                                                       sizeof(struct threadsafe_handle));
     }
+    Py_XDECREF(base);
+    Py_XDECREF(events);
+    return state->ThreadSafeHandle_type == NULL ? -1 : 0;
+#else
+    (void)module;
+    (void)state;
+    return 0;
+#endif
+}
+
+static int
+handle_add_types(PyObject *module, module_state *state)
+{
     PyType_Spec timer_spec = {
         .name = "rloop._rloop.TimerHandle",
         .basicsize = -(int)sizeof(struct timer_handle),
@@ -505,8 +622,8 @@ handle_add_types(PyObject *module, module_state *state)
         return -1;
     }
     state->handle_offset = module_type_data_offset(state->TimerHandle_type);
-    assert(state->handle_offset == module_type_data_offset(state->Handle_type) + padding);
-    return 0;
+    state->Handle_type = handle_add_type(module, state, "rloop._rloop.Handle", state->Handle, sizeof(struct handle));
+    return state->Handle_type == NULL ? -1 : handle_add_threadsafe_type(module, state);
 }
 
 int

@@ -5,6 +5,7 @@
 #ifndef RLOOP_HANDLE_H
 #define RLOOP_HANDLE_H
 
+#include "handle_lock.h"
 #include "module.h"
 
 struct loop;
@@ -22,6 +23,7 @@ struct handle {
     Py_ssize_t nargs;
     bool is_cancelled;
     bool is_timer; /* a struct timer_handle */
+    bool has_lock; /* a struct threadsafe_handle */
 };
 
 struct timer_handle {
@@ -30,6 +32,11 @@ struct timer_handle {
     PyObject *when_object; /* the same, as it was given or was first asked for; else NULL */
     int64_t when_ns;       /* saturated, rounded up */
     ssize_t heap_place;    /* in loop->timers; -1 when it isn't there */
+};
+
+struct threadsafe_handle {
+    struct handle base;
+    struct handle_lock lock; /* held while the callback runs, and by those who cancel it or ask whether it is */
 };
 
 static inline struct handle *
@@ -46,6 +53,9 @@ timer_handle_of(module_state *state, PyObject *object)
 
 /* A new Handle; `context` NULL means a copy of the current one; all is borrowed.  In debug mode it records the stack. */
 PyObject *handle_new(struct loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs, PyObject *context);
+/* A handle for other threads, which from Python 3.14 on may cancel it at any moment, and then wait while it runs. */
+PyObject *threadsafe_handle_new(struct loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+                                PyObject *context);
 /* `when_object` may be NULL. */
 PyObject *timer_handle_new(struct loop *loop, double when, PyObject *when_object, int64_t when_ns, PyObject *callback,
                            PyObject *const *args, Py_ssize_t nargs, PyObject *context);

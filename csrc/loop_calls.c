@@ -250,7 +250,7 @@ loop_method_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize
     {
         return NULL;
     }
-    PyObject *handle = handle_new(loop, call.callback, call.args, call.nargs, call.context);
+    PyObject *handle = threadsafe_handle_new(loop, call.callback, call.args, call.nargs, call.context);
     if (handle == NULL) {
         return NULL;
     }

@@ -13,6 +13,11 @@
 
 #include <stdbool.h>
 
+#if PY_VERSION_HEX < 0x030D0000 /* there is always a GIL */
+#define Py_BEGIN_CRITICAL_SECTION(object) {
+#define Py_END_CRITICAL_SECTION() }
+#endif
+
 /* Interned strings: state->str_NAME. */
 #define MODULE_STRINGS(X) \
     X(Future) \
@@ -23,6 +28,7 @@
     X(_args) \
     X(_attach) \
     X(_buffer) \
+    X(_callback) \
     X(_call_eof_received) \
     X(_check_callback) \
     X(_check_thread) \
@@ -142,11 +148,12 @@
     X(StreamReaderProtocol, "asyncio.streams", "StreamReaderProtocol") \
     X(WeakSet, "weakref", "WeakSet")
 
-/* Types of this module: state->NAME_type, set by the *_setup_types functions. */
+/* Types of this module: state->NAME_type, set by the *_setup_types functions.  ThreadSafeHandle is NULL before Python 3.14. */
 #define MODULE_TYPES(X) \
     X(LoopBase) \
     X(Handle) \
     X(TimerHandle) \
+    X(ThreadSafeHandle) \
     X(StreamTransport) \
     X(ReadPipeTransport) \
     X(WritePipeTransport) \
@@ -187,7 +194,7 @@ typedef struct module_state {
     int sock_pool_count;
     /* Where our own fields begin in a type that extends one of asyncio's (see handle.c). */
     Py_ssize_t handle_offset;
-    struct handle_pool handle_pool, timer_handle_pool;
+    struct handle_pool handle_pool, timer_handle_pool, threadsafe_handle_pool;
 #define X(name) PyObject *str_##name;
     MODULE_STRINGS(X)
 #undef X

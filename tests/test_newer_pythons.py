@@ -6,6 +6,8 @@ import contextvars
 import socket
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -14,6 +16,7 @@ from support import LIMIT, Recorder, program, run_program, started, until
 VAR = contextvars.ContextVar("VAR", default="unset")
 
 PASSES_KEYWORDS = sys.version_info >= (3, 14)  # create_task(coro, **kwargs)
+CANCEL_WAITS = sys.version_info >= (3, 14)  # Handle.cancel() of call_soon_threadsafe()
 CLOSES_CLIENTS = sys.version_info >= (3, 14)  # a cancelled serve_forever()
 SERVER_HAS_CONTEXT = sys.version_info >= (3, 15)  # each connection's is a copy of it
 HAS_PS = sys.version_info >= (3, 14)  # python -m asyncio ps
@@ -85,6 +88,97 @@ def test_create_task_makes_tasks_of_a_replaced_type(loop, run, monkeypatch):
     run(main())
     plain = ["loop"] if PASSES_KEYWORDS else ["context", "loop", "name"]
     assert seen[-2:] == [plain, ["loop", "name"] if PASSES_KEYWORDS else plain]
+
+
+# --- handles of call_soon_threadsafe
+
+
+def run_a_callback_and(loop, other):
+    """A slow callback, and other(handle) in the thread that handed it in, while it runs; returns who ended first."""
+    order, running, handles = [], threading.Event(), []
+
+    def callback():
+        running.set()
+        time.sleep(0.2)
+        order.append("callback")
+
+    def work():
+        handles.append(loop.call_soon_threadsafe(callback))
+        assert running.wait(LIMIT)
+        other(handles[0])
+        order.append("other")
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    loop.run_forever()
+    thread.join()
+    return order
+
+
+@pytest.mark.parametrize("method", ["cancel", "cancelled"])
+def test_threadsafe_handle_waits_for_the_running_callback(loop, method):
+    """When cancel() has returned, the callback has ended or will never run."""
+    order = run_a_callback_and(loop, lambda handle: getattr(handle, method)())
+    assert order == (["callback", "other"] if CANCEL_WAITS else ["other", "callback"])
+
+
+def test_threadsafe_handle_that_was_cancelled_in_time_never_runs(loop):
+    seen, handles = [], []
+
+    def work():
+        for number in range(500):
+            handle = loop.call_soon_threadsafe(seen.append, number)
+            handle.cancel()
+            handles.append((number, handle.cancelled(), len(seen)))
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    loop.run_forever()
+    thread.join()
+    assert all(cancelled for _, cancelled, _ in handles)
+    if CANCEL_WAITS:
+        assert len(seen) == handles[-1][2], "a callback ran after its cancel() had returned"
+
+
+def test_threadsafe_handle_may_cancel_itself(loop):
+    seen = []
+
+    def callback():
+        handles[0].cancel()
+        seen.append(handles[0].cancelled())
+        loop.stop()
+
+    handles = [loop.call_soon_threadsafe(callback)]
+    loop.run_forever()
+    assert seen == [True]
+
+
+def test_threadsafe_handle_that_fails_can_be_cancelled(loop, loop_errors):
+    def fail():
+        raise ZeroDivisionError
+
+    handle = loop.call_soon_threadsafe(fail)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    thread = threading.Thread(target=handle.cancel)
+    thread.start()
+    thread.join(LIMIT)
+    assert not thread.is_alive() and handle.cancelled()
+    [context] = loop_errors
+    assert isinstance(context["exception"], ZeroDivisionError) and context["handle"] is handle
+    loop_errors.clear()
+
+
+def test_threadsafe_handle_is_of_asyncios_type(loop):
+    handle = loop.call_soon_threadsafe(int, 1)
+    wanted = getattr(asyncio.events, "_ThreadSafeHandle", asyncio.Handle)
+    assert isinstance(handle, wanted) and type(handle).__name__ == wanted.__name__
+    assert repr(handle) == f"<{wanted.__name__} int()>" if sys.version_info >= (3, 13) else repr(handle)
+    assert handle._args == (1,) and handle._callback is int and handle._loop is loop
+    handle.cancel()
+    assert handle._args is None and handle._callback is None
 
 
 # --- servers
