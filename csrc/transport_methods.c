@@ -248,6 +248,12 @@ transport_get_protocol_paused(PyObject *self, void *Py_UNUSED(closure))
 }
 
 PyObject *
+transport_get_paused(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(transport_of(self)->is_paused);
+}
+
+PyObject *
 transport_get_high_water(PyObject *self, void *Py_UNUSED(closure))
 {
     return PyLong_FromSize_t(transport_of(self)->flow.high_bytes);

@@ -34,6 +34,7 @@ PyObject *transport_method_set_write_buffer_limits(PyObject *self, PyObject *arg
 PyObject *transport_get_loop(PyObject *self, void *closure);
 PyObject *transport_get_extra(PyObject *self, void *closure);
 PyObject *transport_get_protocol_paused(PyObject *self, void *closure);
+PyObject *transport_get_paused(PyObject *self, void *closure);
 PyObject *transport_get_high_water(PyObject *self, void *closure);
 PyObject *transport_get_low_water(PyObject *self, void *closure);
 
@@ -78,6 +79,7 @@ extern const char transport_set_write_buffer_limits_doc[];
 #define TRANSPORT_ATTRIBUTES_OF_ALL \
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL}, \
     {"_loop", transport_get_loop, NULL, NULL, NULL}, \
+    {"_paused", transport_get_paused, NULL, NULL, NULL}, \
     {"_extra", transport_get_extra, NULL, NULL, NULL}
 
 #define TRANSPORT_ATTRIBUTES_OF_WRITERS \
