@@ -179,6 +179,7 @@ def test_uvicorn(loop_name, asgi_folder):
 @pytest.mark.parametrize("choice", ["asyncio", "rloop"])
 def test_granian(choice, asgi_folder):
     """granian knows one loop of ours: `--loop rloop` calls rloop.new_event_loop()."""
+    pytest.importorskip("granian")
     port = free_port()
     arguments = ["--interface", "asgi", "--host", "127.0.0.1", "--port", str(port), "--loop", choice, "asgi:app"]
     check([sys.executable, "-m", "granian", *arguments], port, choice, cwd=asgi_folder)

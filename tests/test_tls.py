@@ -8,9 +8,10 @@ import socket
 import ssl
 
 import pytest
-import trustme
 
 from support import LIMIT, Echo, Recorder, connection, pattern, turns, until, within
+
+trustme = pytest.importorskip("trustme")
 
 BIG = pattern(3 << 20)
 

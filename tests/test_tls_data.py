@@ -11,9 +11,10 @@ import warnings
 import weakref
 
 import pytest
-import trustme
 
 from support import BufferedRecorder, Recorder, connection, pattern, turns, until, within
+
+trustme = pytest.importorskip("trustme")
 
 BIG = pattern(300_000)
 

@@ -59,8 +59,8 @@ need_newest() {
     need_venv "${found%% *}" "${found#* }" "$@"
 }
 
-# need_venv X.Y PATH GROUP...: a virtual environment in .venv/X.Y with the tools of tools/requirements-GROUP.txt, made or
-# completed; sets $py to its python and $version.
+# need_venv X.Y PATH GROUP...: a virtual environment in .venv/X.Y with the tools of tools/requirements-GROUP.txt (or, where a
+# version needs its own, requirements-GROUP-X.Y.txt), made or completed; sets $py to its python and $version.
 need_venv() {
     version=$1
     base=$2
@@ -76,9 +76,10 @@ need_venv() {
         printf '%s\n' "$identity" >"$venv/made-with"
     fi
     for group; do
-        wanted=tools/requirements-$group.txt
+        wanted=tools/requirements-$group-$version.txt
+        [ -e "$wanted" ] || wanted=tools/requirements-$group.txt
         if ! cmp -s "$wanted" "$venv/has-$group"; then
-            say "Python $version: installing tools/requirements-$group.txt"
+            say "Python $version: installing $wanted"
             quietly "pip-$version-$group" "$py" -m pip install -q -r "$wanted" ||
                 die "pip could not install $wanted; with a working package index, type the command again"
             cp "$wanted" "$venv/has-$group"
@@ -86,6 +87,9 @@ need_venv() {
     done
     PATH=$top/$venv/bin:$PATH
     export PATH
+    case $version in
+    *t) export PYTHON_GIL=0 ;; # an extension that does not say it can do without would turn it on
+    esac
 }
 
 # Debian's system Pythons come without ensurepip: take its package, or another Python's pip.
