@@ -376,7 +376,7 @@ user_fileno(struct loop *loop, PyObject *fileobj)
 static PyObject *
 user_watch(struct loop *loop, int fd, unsigned direction, PyObject *const *args, Py_ssize_t nargs)
 {
-    if (loop_check_closed(loop) < 0) {
+    if (loop_check_closed(loop) < 0 || loop_check_owner(loop) < 0) {
         return NULL;
     }
     PyObject *handle = handle_new(loop, args[1], args + 2, nargs - 2, NULL);
@@ -421,7 +421,7 @@ static PyObject *
 user_remove(PyObject *self, unsigned direction, PyObject *fileobj)
 {
     struct loop *loop = (struct loop *)self;
-    int fd = user_fileno(loop, fileobj);
+    int fd = loop_check_owner(loop) < 0 ? -1 : user_fileno(loop, fileobj);
     if (fd < 0) {
         return NULL;
     }

@@ -26,15 +26,15 @@ inbox_wake_locked(struct inbox *inbox)
     }
 }
 
-int
-inbox_push(struct inbox *inbox, ready_run run, PyObject *object)
+static int
+inbox_push_to(struct inbox *inbox, struct ready_queue *queue, ready_run run, PyObject *object)
 {
     int result = 0;
     Py_INCREF(object); /* so that no destructor can run under the lock */
     pthread_mutex_lock(&inbox->lock);
     bool is_open = inbox->core != NULL;
     if (is_open) {
-        result = ready_queue_push(&inbox->queue, run, object);
+        result = ready_queue_push(queue, run, object);
         inbox_wake_locked(inbox);
     }
     pthread_mutex_unlock(&inbox->lock);
@@ -48,23 +48,40 @@ inbox_push(struct inbox *inbox, ready_run run, PyObject *object)
 }
 
 int
-inbox_drain(struct inbox *inbox, struct ready_queue *ready)
+inbox_push(struct inbox *inbox, ready_run run, PyObject *object)
+{
+    return inbox_push_to(inbox, &inbox->queue, run, object);
+}
+
+int
+inbox_push_timer(struct inbox *inbox, PyObject *timer)
+{
+    return inbox_push_to(inbox, &inbox->timers, NULL, timer);
+}
+
+static int
+queue_move(struct ready_queue *from, struct ready_queue *to)
+{
+    while (from->count > 0) {
+        if (to->count == to->capacity && ready_queue_grow(to) < 0) {
+            return -1;
+        }
+        struct ready_item item = ready_queue_pop(from);
+        ready_queue_push(to, item.run, item.object);
+    }
+    return 0;
+}
+
+int
+inbox_drain(struct inbox *inbox, struct ready_queue *ready, struct ready_queue *timers)
 {
     /* Whoever pushes after this look wakes the core too, so that the next turn comes at once. */
     if (!atomic_load_explicit(&inbox->is_woken, memory_order_acquire)) {
         return 0;
     }
-    int result = 0;
     pthread_mutex_lock(&inbox->lock);
     inbox->is_woken = false;
-    while (inbox->queue.count > 0) {
-        if (ready->count == ready->capacity && ready_queue_grow(ready) < 0) {
-            result = -1;
-            break;
-        }
-        struct ready_item item = ready_queue_pop(&inbox->queue);
-        ready_queue_push(ready, item.run, item.object);
-    }
+    int result = queue_move(&inbox->queue, ready) < 0 || queue_move(&inbox->timers, timers) < 0 ? -1 : 0;
     pthread_mutex_unlock(&inbox->lock);
     return result;
 }
@@ -79,11 +96,20 @@ int
 inbox_traverse(struct inbox *inbox, visitproc visit, void *arg)
 {
     /* The collector runs with the world stopped or with the GIL held, and nobody holds the lock across a safe point. */
-    return ready_queue_traverse(&inbox->queue, visit, arg);
+    int result = ready_queue_traverse(&inbox->queue, visit, arg);
+    return result != 0 ? result : ready_queue_traverse(&inbox->timers, visit, arg);
+}
+
+void
+inbox_clear(struct inbox *inbox)
+{
+    ready_queue_clear(&inbox->queue);
+    ready_queue_clear(&inbox->timers);
 }
 
 void
 inbox_free(struct inbox *inbox)
 {
     ready_queue_free(&inbox->queue);
+    ready_queue_free(&inbox->timers);
 }

@@ -36,6 +36,47 @@ loop_after_block(void *owner)
     loop->blocked = NULL;
 }
 
+/* The timers of other threads. */
+static int
+loop_admit_timers(struct loop *loop)
+{
+    while (loop->new_timers.count > 0) {
+        PyObject *timer = ready_queue_pop(&loop->new_timers).object;
+        struct timer_handle *fields = timer_handle_of(loop->state, timer);
+        if (fields->base.is_cancelled) {
+            Py_DECREF(timer);
+        }
+        else if (timer_heap_push(&loop->timers, fields->when_ns, timer, &fields->heap_place) < 0) {
+            Py_DECREF(timer);
+            PyErr_NoMemory();
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Without a GIL, what another thread has cancelled is still in the heap: take it out once it is a good part of all. */
+static void
+loop_sweep_cancelled(struct loop *loop)
+{
+    size_t cancelled = loop->cancelled_by_others;
+    if (cancelled < LOOP_SWEEP_FROM || cancelled < loop->timers.count / 2) {
+        return;
+    }
+    loop->cancelled_by_others = 0;
+    for (size_t i = loop->timers.count; i-- > 0;) {
+        PyObject *timer = loop->timers.entries[i].timer;
+        size_t count = loop->timers.count;
+        if (timer != NULL && handle_of(loop->state, timer)->is_cancelled) {
+            timer_heap_remove(&loop->timers, (ssize_t)i);
+            Py_DECREF(timer);
+        }
+        if (loop->timers.count != count) {
+            i = loop->timers.count; /* the heap was laid anew, or the handle's end has scheduled something */
+        }
+    }
+}
+
 /* Take the timers that are due now out of the heap.  One that becomes due while callbacks run waits for the next turn, as in
  * asyncio. */
 static int
@@ -89,7 +130,14 @@ static void
 loop_before_first_delivery(void *owner)
 {
     struct loop *loop = owner;
-    if (PyErr_CheckSignals() < 0 || inbox_drain(&loop->inbox, &loop->ready) < 0 || loop_collect_due(loop) < 0) {
+    if (PyErr_CheckSignals() < 0 || inbox_drain(&loop->inbox, &loop->ready, &loop->new_timers) < 0 ||
+        loop_admit_timers(loop) < 0)
+    {
+        loop_fail(loop);
+        return;
+    }
+    loop_sweep_cancelled(loop);
+    if (loop_collect_due(loop) < 0) {
         loop_fail(loop);
         loop->not_run = loop->ready.count;
         return;
@@ -402,7 +450,8 @@ loop_release(struct loop *loop)
     ready_queue_clear(&loop->ready);
     ready_queue_clear(&loop->due);
     ready_queue_clear(&loop->late);
-    ready_queue_clear(&loop->inbox.queue);
+    ready_queue_clear(&loop->new_timers);
+    inbox_clear(&loop->inbox);
 }
 
 static PyObject *
@@ -443,6 +492,9 @@ loop_traverse(PyObject *self, visitproc visit, void *arg)
     }
     int result = ready_queue_traverse(&loop->ready, visit, arg);
     if (result == 0) {
+        result = ready_queue_traverse(&loop->new_timers, visit, arg);
+    }
+    if (result == 0) {
         result = ready_queue_traverse(&loop->due, visit, arg);
     }
     if (result == 0) {
@@ -478,6 +530,7 @@ loop_dealloc(PyObject *self)
     ready_queue_free(&loop->ready);
     ready_queue_free(&loop->due);
     ready_queue_free(&loop->late);
+    ready_queue_free(&loop->new_timers);
     inbox_free(&loop->inbox);
     timer_heap_free(&loop->timers);
     fd_registry_free(&loop->fds);

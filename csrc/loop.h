@@ -43,6 +43,8 @@ struct loop {
     struct ready_queue due; /* timers that this turn runs after I/O */
     size_t not_run;         /* how much of `ready` an interrupted turn left that was queued before it */
     struct timer_heap timers;
+    struct ready_queue new_timers;     /* of other threads, on their way into the heap */
+    atomic_size_t cancelled_by_others; /* timers in the heap, or on their way; only without a GIL */
     struct inbox inbox;
     struct fd_registry fds;
     struct loop_owned owned; /* head of the circular list */
@@ -54,27 +56,39 @@ struct loop {
     PyThreadState *blocked;          /* saved while the core waits without the GIL */
     unsigned callback_serial;        /* the callback that runs now; see loop_end_callback */
     struct ready_queue late;         /* what is to run when it ends */
-    bool is_closed;
-    bool is_stopping;
-    bool is_debug;
+    /* Other threads read these, and set is_stopping. */
+    atomic_bool is_closed;
+    atomic_bool is_stopping;
+    atomic_bool is_debug;
     /* A subclass or the instance replaces these, so that calls go through the attribute. */
     bool overrides_time;
     bool overrides_call_at;
     bool overrides_call_soon;
     bool overrides_create_future;
     /* Shared with asyncio.BaseEventLoop, which reads and writes them as attributes. */
-    unsigned long thread_id; /* of the running loop, else 0 */
+    atomic_ulong thread_id; /* of the running loop, else 0; other threads read it */
     double clock_resolution;
     double busy_poll; /* seconds; see loop_busy_poll in core.h */
     PyObject *exception_handler, *task_factory, *default_executor, *current_handle;
 };
 
-enum { LOOP_READ_BUFFER_SIZE = 256 * 1024, LOOP_LARGE_BLOCK_SIZE = 8 * 1024 * 1024 };
+enum { LOOP_READ_BUFFER_SIZE = 256 * 1024, LOOP_LARGE_BLOCK_SIZE = 8 * 1024 * 1024, LOOP_SWEEP_FROM = 100 };
 
 /* --- checks: 0, or -1 with asyncio's exception set */
 int loop_check_closed(struct loop *loop);
-/* In debug mode, a call from another thread raises as asyncio's does; on a free-threaded build it always does. */
+/* In debug mode, a call from another thread raises as asyncio's does. */
 int loop_check_thread(struct loop *loop);
+/* The same in every mode, where there is no GIL: for what only the loop's thread keeps whole.  With the GIL it is nothing. */
+#ifdef Py_GIL_DISABLED
+int loop_check_owner(struct loop *loop);
+#else
+static inline int
+loop_check_owner(struct loop *loop)
+{
+    (void)loop;
+    return 0;
+}
+#endif
 
 /* --- callbacks of our own: run(loop, object) in a later turn, in order with everybody's call_soon.  The reference to object
  * is taken over.  Like handle_run it returns -1, with the exception set, only for KeyboardInterrupt and SystemExit. */

@@ -93,16 +93,26 @@ loop_call_check(struct loop *loop, PyObject *method, PyObject *const *args, size
 int
 loop_check_thread(struct loop *loop)
 {
-#ifndef Py_GIL_DISABLED
-    if (!loop->is_debug) {
-        return 0;
-    }
-#endif
-    if (loop->thread_id == 0 || loop->thread_id == PyThread_get_thread_ident()) {
+    unsigned long owner = loop->is_debug ? loop->thread_id : 0;
+    if (owner == 0 || owner == PyThread_get_thread_ident()) {
         return 0;
     }
     return loop_call_check(loop, loop->state->str__check_thread, NULL, 0);
 }
+
+#ifdef Py_GIL_DISABLED
+int
+loop_check_owner(struct loop *loop)
+{
+    unsigned long owner = loop->thread_id;
+    if (owner != 0 && owner != PyThread_get_thread_ident()) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "Non-thread-safe operation invoked on an event loop other than the current one");
+        return -1;
+    }
+    return 0;
+}
+#endif
 
 /* What asyncio checks before it makes a handle; `method` names the caller.  A callback is looked at in debug mode only. */
 static int
@@ -208,6 +218,27 @@ call_args_parse(struct call_args *parsed, module_state *state, const char *metho
     return 0;
 }
 
+/* --- who may touch the ring and the heap.  With the GIL, everybody; without it, the thread that runs the loop, and all others
+ * come through the inbox.  So does everybody while nobody runs it: who will is not known. */
+
+static bool
+loop_is_ours(const struct loop *loop)
+{
+#ifdef Py_GIL_DISABLED
+    return loop->thread_id == PyThread_get_thread_ident();
+#else
+    (void)loop;
+    return true;
+#endif
+}
+
+/* Takes over the reference. */
+static int
+loop_queue(struct loop *loop, ready_run run, PyObject *object)
+{
+    return loop_is_ours(loop) ? ready_queue_push(&loop->ready, run, object) : inbox_push(&loop->inbox, run, object);
+}
+
 /* --- call_soon */
 
 PyObject *
@@ -221,23 +252,18 @@ loop_method_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t nargs, P
         return NULL;
     }
     PyObject *handle = handle_new(loop, call.callback, call.args, call.nargs, call.context);
-    if (handle != NULL && ready_queue_push(&loop->ready, handle_run, Py_NewRef(handle)) < 0) {
+    if (handle != NULL && loop_queue(loop, handle_run, Py_NewRef(handle)) < 0) {
         Py_CLEAR(handle);
     }
     return handle;
 }
 
-/* The loop's own thread, or the only one while nobody runs the loop and the GIL is held, may use the ring itself: so that
- * callbacks keep the order in which they were handed in. */
+/* Whoever need not wake the loop uses the ring, so that callbacks keep the order in which they were handed in. */
 static bool
-loop_owns_ring(struct loop *loop)
+loop_needs_no_wake(struct loop *loop)
 {
-#ifndef Py_GIL_DISABLED
-    if (loop->thread_id == 0) {
-        return true;
-    }
-#endif
-    return loop->thread_id == PyThread_get_thread_ident();
+    unsigned long owner = loop->thread_id;
+    return owner == PyThread_get_thread_ident() || (owner == 0 && loop_is_ours(loop));
 }
 
 PyObject *
@@ -254,8 +280,8 @@ loop_method_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize
     if (handle == NULL) {
         return NULL;
     }
-    int result = loop_owns_ring(loop) ? ready_queue_push(&loop->ready, handle_run, Py_NewRef(handle))
-                                      : inbox_push(&loop->inbox, handle_run, Py_NewRef(handle));
+    int result = loop_needs_no_wake(loop) ? ready_queue_push(&loop->ready, handle_run, Py_NewRef(handle))
+                                          : inbox_push(&loop->inbox, handle_run, Py_NewRef(handle));
     if (result < 0) {
         Py_CLEAR(handle);
     }
@@ -272,6 +298,12 @@ loop_schedule(struct loop *loop, double when, PyObject *when_object, struct call
                                        call->nargs, call->context);
     if (timer == NULL) {
         return NULL;
+    }
+    if (!loop_is_ours(loop)) {
+        if (inbox_push_timer(&loop->inbox, Py_NewRef(timer)) < 0) {
+            Py_CLEAR(timer);
+        }
+        return timer;
     }
     struct timer_handle *fields = timer_handle_of(loop->state, timer);
     if (timer_heap_push(&loop->timers, fields->when_ns, timer, &fields->heap_place) < 0) {
@@ -297,6 +329,10 @@ loop_schedule_object(struct loop *loop, PyObject *when, struct call_args *call)
 void
 loop_unschedule(struct loop *loop, PyObject *timer)
 {
+    if (!loop_is_ours(loop)) {
+        loop->cancelled_by_others++; /* its loop takes it out */
+        return;
+    }
     ssize_t place = timer_handle_of(loop->state, timer)->heap_place;
     if (place >= 0) {
         timer_heap_remove(&loop->timers, place);
@@ -391,7 +427,7 @@ loop_defer(struct loop *loop, ready_run run, PyObject *object)
         Py_DECREF(object);
         return -1;
     }
-    return ready_queue_push(&loop->ready, run, object);
+    return loop_queue(loop, run, object);
 }
 
 int
@@ -408,7 +444,7 @@ loop_call_soon(struct loop *loop, PyObject *callback, PyObject *const *args, Py_
         if (loop_check_closed(loop) < 0 || (handle = handle_new(loop, callback, args, nargs, context)) == NULL) {
             return -1;
         }
-        return ready_queue_push(&loop->ready, handle_run, handle);
+        return loop_queue(loop, handle_run, handle);
     }
     PyObject *method = PyObject_GetAttr((PyObject *)loop, loop->state->str_call_soon);
     PyObject *call = PyTuple_New(1 + nargs);

@@ -9,8 +9,14 @@
 static PyObject *
 module_attribute(PyObject *module, PyObject *name)
 {
+#ifdef Py_GIL_DISABLED
+    PyObject *value; /* another thread may replace it */
+    int is_found = PyDict_GetItemRef(PyModule_GetDict(module), name, &value);
+    return is_found != 0 ? value : PyObject_GetAttr(module, name);
+#else
     PyObject *value = PyDict_GetItemWithError(PyModule_GetDict(module), name);
     return value != NULL ? Py_NewRef(value) : PyErr_Occurred() ? NULL : PyObject_GetAttr(module, name);
+#endif
 }
 
 /* The keywords of a type that takes the loop, made once: the type makes a tuple and a dictionary out of a vectorcall, each

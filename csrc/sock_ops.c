@@ -188,8 +188,9 @@ operation_watch(struct sock_operation *op)
 
     PyObject *future = loop_create_future(op->loop);
     int fd = future == NULL ? -1 : operation_fileno(op);
-    if (fd < 0 || loop_check_thread(op->loop) < 0 || fd_registry_check_free(op->loop, fd, NULL) < 0 ||
-        loop_check_closed(op->loop) < 0 || operation_set_inner(op, future) < 0)
+    if (fd < 0 || loop_check_thread(op->loop) < 0 || loop_check_owner(op->loop) < 0 ||
+        fd_registry_check_free(op->loop, fd, NULL) < 0 || loop_check_closed(op->loop) < 0 ||
+        operation_set_inner(op, future) < 0)
     {
         goto done;
     }
