@@ -2,8 +2,8 @@
 #
 # Each target is a script in tools/.  PYTHON=/path/to/python3 chooses the interpreter; otherwise tools/find_python does.
 
-.PHONY: help demo build test test-py test-native test-asan test-new-libuv conformance kqueue-check format lint bench bench-all bench-quick \
-	clean distclean
+.PHONY: help demo build test test-py test-native test-asan test-new-libuv conformance kqueue-check format lint \
+	bench bench-all bench-quick bench-threads clean distclean
 .SILENT:
 
 help:
@@ -21,6 +21,7 @@ help:
 	echo "make bench           asyncio, uvloop, RLoop, TokioLoop and two C servers in every scenario; ten minutes"
 	echo "make bench-all       and the other loops that have wheels, more cases, growth curves; an hour or more"
 	echo "make bench-quick     a choice of the scenarios; two minutes"
+	echo "make bench-threads   N loops in N threads on one port, in a free-threaded Python"
 	echo "make clean           remove what was built"
 	echo "make distclean       and the virtual environments"
 	echo "PYTHON=/path/to/python3 make ... uses that interpreter alone"
@@ -35,7 +36,7 @@ test:
 	tools/test
 
 test-py:
-	tools/test_py $(VERSION)
+	tools/with_python '$(VERSION)' tools/test
 
 test-native:
 	tools/native
@@ -66,6 +67,9 @@ bench-all:
 
 bench-quick:
 	tools/bench --quick --results bench/results/quick
+
+bench-threads:
+	tools/with_python 3.13t tools/with_rloop -- bench/reuseport.py
 
 clean:
 	rm -rf build .pytest_cache .hypothesis .ruff_cache .mypy_cache .venv/*/has-rloop
