@@ -91,6 +91,23 @@ def test_threadsafe_while_a_callback_runs_beside_a_ready_file(loop, socket_pair)
     loop.remove_reader(left)
 
 
+def test_threadsafe_callbacks_come_before_a_file_that_became_ready_in_their_turn(loop, socket_pair):
+    left, right = socket_pair
+    seen = []
+
+    def work():
+        loop.add_reader(left, lambda: (left.recv(10), seen.append("reader"), loop.stop()))
+        right.send(b"x")
+        loop.call_soon(seen.append, "callback")
+
+    thread = threading.Timer(0.05, loop.call_soon_threadsafe, (work,))
+    thread.start()
+    loop.run_forever()
+    thread.join()
+    loop.remove_reader(left)
+    assert seen == ["callback", "reader"]
+
+
 def test_threadsafe_runs_in_the_callers_context(loop):
     seen = []
 

@@ -194,8 +194,8 @@ uvcore_loop_poll(struct core_loop *loop, int64_t timeout_ns)
     return loop->status;
 }
 
-/* The reactor, which delivers after before_first_delivery, would swallow a wake-up that comes between the two: hence
- * the flag, which is still up when the next poll begins. */
+/* The reactor, when it asks the kernel after before_first_delivery, would swallow a wake-up that comes between the two:
+ * hence the flag, which is still up when the next poll begins. */
 static void
 uvcore_loop_wake(struct core_loop *loop)
 {

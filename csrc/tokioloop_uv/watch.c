@@ -43,9 +43,7 @@ uvcore_readiness_on_poll(uv_poll_t *poll, int status, int events)
 {
     (void)status;
     (void)events;
-    struct core_loop *loop = poll->data;
-    uvcore_begin_delivery(loop);
-    uvcore_readiness_deliver(loop);
+    uvcore_readiness_deliver(poll->data);
 }
 
 /* Have libuv poll the fd that the reactor has now: to be rid of stale events it begins again with another one. */
@@ -115,17 +113,25 @@ uvcore_readiness_wake(struct core_loop *loop)
 
 /* --- life */
 
-/* The reactor never blocks, and the loop has told its own hook before the reactor delivers. */
+/* The reactor never blocks. */
 static void
-uvcore_reactor_on_hook(void *owner)
+uvcore_reactor_on_block(void *owner)
 {
     (void)owner;
 }
 
+/* It has asked the kernel and is about to deliver.  What becomes ready in the layer's hook is for the next poll: the layer has
+ * queued callbacks there that come before it. */
+static void
+uvcore_reactor_before_delivery(void *owner)
+{
+    uvcore_begin_delivery(owner);
+}
+
 static const struct core_hooks uvcore_reactor_hooks = {
-    .before_block = uvcore_reactor_on_hook,
-    .after_block = uvcore_reactor_on_hook,
-    .before_first_delivery = uvcore_reactor_on_hook,
+    .before_block = uvcore_reactor_on_block,
+    .after_block = uvcore_reactor_on_block,
+    .before_first_delivery = uvcore_reactor_before_delivery,
 };
 
 int
