@@ -83,6 +83,13 @@ sendto_parse(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObjec
     return 0;
 }
 
+/* See loop_check_owner. */
+static int
+datagram_check_owner(const struct datagram_transport *t)
+{
+    return t->loop == NULL ? 0 : loop_check_owner(t->loop);
+}
+
 static PyObject *
 datagram_method_sendto(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -106,7 +113,7 @@ datagram_method_sendto(PyObject *self, PyObject *const *args, Py_ssize_t nargs, 
             return none_or_error(has_data);
         }
     }
-    if (datagram_check_address(t, address) < 0) {
+    if (datagram_check_owner(t) < 0 || datagram_check_address(t, address) < 0) {
         return NULL;
     }
     if (t->datagram == NULL || (t->conn_lost > 0 && t->address != NULL)) {
@@ -118,13 +125,15 @@ datagram_method_sendto(PyObject *self, PyObject *const *args, Py_ssize_t nargs, 
 static PyObject *
 datagram_method_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return none_or_error(datagram_close(datagram_transport_of(self)));
+    struct datagram_transport *t = datagram_transport_of(self);
+    return none_or_error(datagram_check_owner(t) < 0 ? -1 : datagram_close(t));
 }
 
 static PyObject *
 datagram_method_abort(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return none_or_error(datagram_force_close(datagram_transport_of(self), NULL));
+    struct datagram_transport *t = datagram_transport_of(self);
+    return none_or_error(datagram_check_owner(t) < 0 ? -1 : datagram_force_close(t, NULL));
 }
 
 static PyObject *
@@ -144,7 +153,7 @@ static PyObject *
 datagram_method_set_protocol(PyObject *self, PyObject *protocol)
 {
     struct datagram_transport *t = datagram_transport_of(self);
-    return none_or_error(protocol_set(&t->protocol, t->state, protocol, false));
+    return none_or_error(datagram_check_owner(t) < 0 ? -1 : protocol_set(&t->protocol, t->state, protocol, false));
 }
 
 static PyObject *
@@ -190,6 +199,9 @@ static PyObject *
 datagram_method_pause_reading(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     struct datagram_transport *t = datagram_transport_of(self);
+    if (datagram_check_owner(t) < 0) {
+        return NULL;
+    }
     if (!datagram_is_reading(t)) {
         Py_RETURN_NONE;
     }
@@ -202,6 +214,9 @@ static PyObject *
 datagram_method_resume_reading(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     struct datagram_transport *t = datagram_transport_of(self);
+    if (datagram_check_owner(t) < 0) {
+        return NULL;
+    }
     if (t->is_closing || !t->is_paused) {
         Py_RETURN_NONE;
     }
@@ -235,7 +250,7 @@ datagram_method_set_write_buffer_limits(PyObject *self, PyObject *args, PyObject
     struct datagram_transport *t = datagram_transport_of(self);
     PyObject *high = Py_None, *low = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:set_write_buffer_limits", names, &high, &low) ||
-        flow_control_set_limits(&t->flow, high, low) < 0)
+        datagram_check_owner(t) < 0 || flow_control_set_limits(&t->flow, high, low) < 0)
     {
         return NULL;
     }

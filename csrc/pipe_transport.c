@@ -231,7 +231,8 @@ write_pipe_write(PyObject *self, PyObject *data)
     if (!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data)) {
         return PyErr_Format(PyExc_AssertionError, "%R", data);
     }
-    return transport_write(transport_of(self), data) < 0 ? NULL : Py_NewRef(Py_None);
+    struct transport *t = transport_of(self);
+    return transport_check_owner(t) < 0 || transport_write(t, data) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 PyDoc_STRVAR(write_pipe_write_eof_doc,

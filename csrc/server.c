@@ -288,7 +288,8 @@ listener_new(struct loop *loop, PyObject *args, PyObject *kwargs)
     PyObject *handshake_timeout = Py_None, *shutdown_timeout = Py_None, *context = Py_None;
     int backlog = 100;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|OOiOOO:_start_serving", names, &protocol_factory, &sock,
-                                     &sslcontext, &server, &backlog, &handshake_timeout, &shutdown_timeout, &context))
+                                     &sslcontext, &server, &backlog, &handshake_timeout, &shutdown_timeout, &context) ||
+        loop_check_owner(loop) < 0)
     {
         return NULL;
     }
@@ -346,7 +347,7 @@ server_stop_serving(PyObject *self, PyObject *sock)
 {
     struct loop *loop = (struct loop *)self;
     if (!loop->is_closed) {
-        int fd = listening_fileno(sock);
+        int fd = loop_check_owner(loop) < 0 ? -1 : listening_fileno(sock);
         if (fd < 0) {
             return NULL;
         }

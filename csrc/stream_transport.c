@@ -186,7 +186,8 @@ stream_transport_write(PyObject *self, PyObject *data)
         }
         return NULL;
     }
-    if (!stream_may_write(t, "Cannot call write() after write_eof()", "unable to write; sendfile is in progress") ||
+    if (transport_check_owner(t) < 0 ||
+        !stream_may_write(t, "Cannot call write() after write_eof()", "unable to write; sendfile is in progress") ||
         transport_write(t, data) < 0)
     {
         return NULL;
@@ -208,7 +209,8 @@ static PyObject *
 stream_writelines(PyObject *self, PyObject *list_of_data)
 {
     struct transport *t = transport_of(self);
-    if (!stream_may_write(t, "Cannot call writelines() after write_eof()",
+    if (transport_check_owner(t) < 0 ||
+        !stream_may_write(t, "Cannot call writelines() after write_eof()",
                           "unable to writelines; sendfile is in progress") ||
         transport_writelines(t, list_of_data) < 0)
     {
@@ -226,6 +228,9 @@ static PyObject *
 stream_write_eof(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     struct transport *t = transport_of(self);
+    if (transport_check_owner(t) < 0) {
+        return NULL;
+    }
     transport_send_deferred(t);
     if (t->is_closing || t->is_eof_written) {
         Py_RETURN_NONE;
@@ -246,8 +251,11 @@ PyDoc_STRVAR(stream_force_close_doc, "_force_close($self, exc, /)\n--\n\n"
 static PyObject *
 stream_force_close(PyObject *self, PyObject *exception)
 {
-    int result = transport_force_close(transport_of(self), exception == Py_None ? NULL : exception);
-    return result < 0 ? NULL : Py_NewRef(Py_None);
+    struct transport *t = transport_of(self);
+    if (transport_check_owner(t) < 0 || transport_force_close(t, exception == Py_None ? NULL : exception) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
 }
 
 PyDoc_STRVAR(stream_make_empty_waiter_doc,

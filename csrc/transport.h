@@ -84,6 +84,13 @@ transport_of(PyObject *self)
     return PyObject_GetTypeData(self, Py_TYPE(self));
 }
 
+/* See loop_check_owner. */
+static inline int
+transport_check_owner(const struct transport *t)
+{
+    return t->loop == NULL ? 0 : loop_check_owner(t->loop);
+}
+
 static inline bool
 transport_is_reading(const struct transport *t)
 {

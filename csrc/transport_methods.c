@@ -23,7 +23,8 @@ const char transport_close_doc[] =
 PyObject *
 transport_method_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return none_or_error(transport_close(transport_of(self)));
+    struct transport *t = transport_of(self);
+    return none_or_error(transport_check_owner(t) < 0 ? -1 : transport_close(t));
 }
 
 const char transport_is_closing_doc[] =
@@ -57,6 +58,9 @@ PyObject *
 transport_method_set_protocol(PyObject *self, PyObject *protocol)
 {
     struct transport *t = transport_of(self);
+    if (transport_check_owner(t) < 0) {
+        return NULL;
+    }
     return none_or_error(protocol_set(&t->protocol, t->state, protocol, t->kind->has_buffered_protocols));
 }
 
@@ -67,6 +71,19 @@ extra_make(struct transport *t, PyObject *name)
         return -1;
     }
     return t->kind->make_extra == NULL ? 0 : t->kind->make_extra(t, name);
+}
+
+static PyObject *
+extra_get(struct transport *t, PyObject *name, PyObject *fallback)
+{
+    if (extra_make(t, name) < 0) {
+        return NULL;
+    }
+    PyObject *value = PyDict_GetItemWithError(t->extra, name);
+    if (value == NULL) {
+        value = PyErr_Occurred() ? NULL : fallback;
+    }
+    return Py_XNewRef(value);
 }
 
 const char transport_get_extra_info_doc[] = PyDoc_STR(
@@ -84,14 +101,11 @@ transport_method_get_extra_info(PyObject *self, PyObject *args, PyObject *kwargs
     }
     struct transport *t = transport_of(self);
     transport_send_deferred(t); /* what the caller may do with the socket comes after it */
-    if (extra_make(t, name) < 0) {
-        return NULL;
-    }
-    PyObject *value = PyDict_GetItemWithError(t->extra, name);
-    if (value == NULL) {
-        value = PyErr_Occurred() ? NULL : fallback;
-    }
-    return Py_XNewRef(value);
+    PyObject *value;
+    Py_BEGIN_CRITICAL_SECTION(self); /* any thread may ask */
+    value = extra_get(t, name, fallback);
+    Py_END_CRITICAL_SECTION();
+    return value;
 }
 
 const char transport_fatal_error_doc[] =
@@ -150,6 +164,9 @@ PyObject *
 transport_method_pause_reading(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     struct transport *t = transport_of(self);
+    if (transport_check_owner(t) < 0) {
+        return NULL;
+    }
     if (transport_is_reading(t)) {
         t->is_paused = true;
         transport_read_stop(t);
@@ -168,6 +185,9 @@ PyObject *
 transport_method_resume_reading(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     struct transport *t = transport_of(self);
+    if (transport_check_owner(t) < 0) {
+        return NULL;
+    }
     if (!t->is_closing && t->is_paused) {
         t->is_paused = false;
         transport_read_start(t);
@@ -188,7 +208,8 @@ const char transport_abort_doc[] =
 PyObject *
 transport_method_abort(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return none_or_error(transport_force_close(transport_of(self), NULL));
+    struct transport *t = transport_of(self);
+    return none_or_error(transport_check_owner(t) < 0 ? -1 : transport_force_close(t, NULL));
 }
 
 const char transport_can_write_eof_doc[] =
@@ -234,11 +255,14 @@ PyObject *
 transport_method_set_write_buffer_limits(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *keywords[] = {"high", "low", NULL};
+    struct transport *t = transport_of(self);
     PyObject *high = Py_None, *low = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:set_write_buffer_limits", keywords, &high, &low)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:set_write_buffer_limits", keywords, &high, &low) ||
+        transport_check_owner(t) < 0)
+    {
         return NULL;
     }
-    return none_or_error(transport_set_limits(transport_of(self), high, low));
+    return none_or_error(transport_set_limits(t, high, low));
 }
 
 PyObject *

@@ -151,6 +151,10 @@ transport_send_deferred(struct transport *t)
     if (!t->is_write_deferred) {
         return;
     }
+    if (transport_check_owner(t) < 0) {
+        PyErr_Clear(); /* another thread only asks; the loop's sends it soon */
+        return;
+    }
     t->is_write_deferred = false;
     if (t->stream == NULL || !write_buffer_is_pending(&t->buffer)) {
         return;

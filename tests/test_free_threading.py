@@ -257,3 +257,48 @@ def test_state_that_other_threads_may_ask_for(loop_factory, no_leaks):
 
         in_threads([ask] * PRODUCERS)
     assert all(loop.is_closed() and not loop.is_running() for loop in loops)
+
+
+@pytest.mark.ours("asyncio leaves it to chance what becomes of it")
+def test_transports_belong_to_their_loops_thread(loop_factory, no_leaks):
+    """Another thread that uses one breaks nothing: it may ask, and without a GIL is refused what would change it."""
+    with running(loop_factory, 1) as [loop], socket.create_server(("127.0.0.1", 0)) as listener:
+
+        async def connect():
+            transport, protocol = await loop.create_connection(Recorder, *listener.getsockname())
+            return transport, protocol, await loop.create_datagram_endpoint(asyncio.DatagramProtocol, ("127.0.0.1", 0))
+
+        transport, protocol, (endpoint, _) = asyncio.run_coroutine_threadsafe(connect(), loop).result(LIMIT)
+        peer, _ = listener.accept()
+        refused = []
+
+        def use():
+            for _ in range(200):
+                for call in (
+                    lambda: transport.write(b"x"),
+                    lambda: transport.writelines([b"x"]),
+                    transport.pause_reading,
+                    transport.resume_reading,
+                    transport.set_write_buffer_limits,
+                    lambda: transport.set_protocol(protocol),
+                    lambda: endpoint.sendto(b"x", endpoint.get_extra_info("sockname")),
+                    lambda: loop.remove_reader(peer),
+                ):
+                    try:
+                        call()
+                    except RuntimeError as error:
+                        refused.append(str(error))
+                assert transport.get_extra_info("peername") == listener.getsockname()
+                transport.is_closing(), transport.get_write_buffer_size(), transport.is_reading(), repr(transport)
+
+        with peer, collector():
+            peer.setblocking(False)
+            in_threads([use] * PRODUCERS)
+            loop.call_soon_threadsafe(transport.abort)
+            loop.call_soon_threadsafe(endpoint.abort)
+            asyncio.run_coroutine_threadsafe(asyncio.wait([protocol.lost]), loop).result(LIMIT)
+    is_free = not getattr(sys, "_is_gil_enabled", lambda: True)()
+    assert len(refused) == (200 * PRODUCERS * 8 if is_free else 0)
+    assert not is_free or set(refused) == {
+        "Non-thread-safe operation invoked on an event loop other than the current one"
+    }
