@@ -13,7 +13,7 @@ from asyncio.base_events import BaseEventLoop, Server
 
 import pytest
 
-from support import LIMIT, Recorder, program, run_program, started, until
+from support import LIMIT, Recorder, one_end, program, run_program, started, until
 
 VAR = contextvars.ContextVar("VAR", default="unset")
 
@@ -249,6 +249,24 @@ async def test_cancelled_serve_forever_closes_the_clients(loop):
             with pytest.raises(asyncio.CancelledError):
                 await serving
     await made[0].lost
+
+
+# --- transports
+
+
+async def test_write_refuses_in_the_words_of_this_version(loop):
+    def refuse(loop_factory):
+        async def main():
+            async with one_end() as (transport, protocol, peer):
+                with pytest.raises(TypeError) as caught:
+                    transport.write("text")
+                return str(caught.value)
+
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(main())
+
+    answers = [await asyncio.to_thread(refuse, kind) for kind in (asyncio.SelectorEventLoop, type(loop))]
+    assert answers[0] == answers[1]
 
 
 # --- python -m asyncio ps, and pstree
