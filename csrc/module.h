@@ -201,6 +201,7 @@ typedef struct module_state {
 #define X(name, module, attribute) PyObject *name;
     MODULE_IMPORTS(X)
 #undef X
+    bool does_tls_closing_tell_lower; /* is_closing() over TLS is that of the lower transport, too (late Python 3.13) */
     /* asyncio.sslproto: the states that C tells apart, and a tuple of exceptions. */
     PyObject *tls_do_handshake, *tls_wrapped, *tls_flushing, *tls_shutdown;
     PyObject *tls_again_errors;

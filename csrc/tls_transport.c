@@ -57,7 +57,22 @@ PyDoc_STRVAR(is_closing_doc, "is_closing($self, /)\n--\n\n"
 static PyObject *
 transport_is_closing(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(transport_of(self)->is_closed);
+    struct tls_transport *transport = transport_of(self);
+    module_state *state = module_state_of_type(Py_TYPE(self));
+    PyObject *protocol = transport->protocol;
+    if (transport->is_closed || !state->does_tls_closing_tell_lower || protocol == NULL ||
+        !PyObject_TypeCheck(protocol, state->TLSProtocolBase_type))
+    {
+        return PyBool_FromLong(transport->is_closed);
+    }
+    PyObject *lower = ((struct tls_protocol *)protocol)->transport;
+    if (lower == NULL || lower == Py_None) {
+        Py_RETURN_FALSE;
+    }
+    Py_INCREF(lower);
+    PyObject *result = PyObject_CallMethodNoArgs(lower, state->str_is_closing);
+    Py_DECREF(lower);
+    return result;
 }
 
 static PyMethodDef transport_methods[] = {
@@ -123,5 +138,6 @@ int
 tls_transport_setup_types(PyObject *module, module_state *state)
 {
     state->TLSTransportBase_type = module_add_type(module, &transport_spec, state->FlowControlMixin);
+    state->does_tls_closing_tell_lower = PyObject_HasAttrString(state->SSLProtocol, "_is_transport_closing");
     return state->TLSTransportBase_type == NULL ? -1 : 0;
 }

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import socket
 import ssl
+from asyncio import sslproto
 
 import pytest
 
@@ -420,3 +421,16 @@ async def test_flow_control(loop, server_context, client_context):
     await other.lost
     server.close()
     await within(server.wait_closed())
+
+
+async def test_is_closing_tells_of_the_lower_transport(loop, server_context, client_context):
+    """Since late 3.13 and 3.14: a program that looks before it writes then sees a connection that was lost."""
+    async with echo_server(server_context) as where:
+        transport, protocol = await loop.create_connection(
+            Recorder, *where, ssl=client_context, server_hostname="localhost"
+        )
+        assert not transport.is_closing()
+        transport._ssl_protocol._transport.abort()
+        assert transport.is_closing() is hasattr(sslproto.SSLProtocol, "_is_transport_closing")
+        await protocol.lost
+        assert transport.is_closing()
