@@ -3,7 +3,7 @@
  * What Python sees of a DatagramTransport: its methods, attributes and type; see datagram_transport.h.
  *
  * The type extends the two of asyncio's classes that its own datagram transport has among its bases, so that isinstance
- * holds (PEP 697, as handle.c says).
+ * holds (PEP 697, as handle_types.c says).
  */
 #include "datagram_transport.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * handle.h - Handle and TimerHandle: a callback, its arguments and its context.
+ * handle.h - Handle, TimerHandle and _ThreadSafeHandle: a callback, its arguments and its context.
  */
 #ifndef RLOOP_HANDLE_H
 #define RLOOP_HANDLE_H
@@ -12,7 +12,7 @@ struct loop;
 
 enum { HANDLE_INLINE_ARGS = 3 };
 
-/* Our fields, behind those of asyncio's class (handle.c says how). */
+/* Our fields, behind those of asyncio's class (handle_types.c says how). */
 struct handle {
     struct loop *loop;  /* strong; NULL once cleared */
     PyObject *callback; /* NULL once cancelled */
@@ -39,6 +39,19 @@ struct threadsafe_handle {
     struct handle_lock lock; /* held while the callback runs, and by those who cancel it or ask whether it is */
 };
 
+static inline module_state *
+handle_state(PyObject *self)
+{
+    return PyType_GetModuleState(Py_TYPE(self)); /* our types are final */
+}
+
+/* How many of `args` are used. */
+static inline Py_ssize_t
+handle_held(const struct handle *handle)
+{
+    return handle->nargs <= HANDLE_INLINE_ARGS ? handle->nargs : 1;
+}
+
 static inline struct handle *
 handle_of(module_state *state, PyObject *object)
 {
@@ -63,6 +76,11 @@ PyObject *timer_handle_new(struct loop *loop, double when, PyObject *when_object
 /* Call it in its context (this is a ready_run and an fd_ready).  An exception goes to the loop's exception handler, except KeyboardInterrupt and SystemExit:
  * then -1 with the exception set.  A cancelled handle does nothing. */
 int handle_run(struct loop *loop, PyObject *handle);
+
+/* The slots of all handle types. */
+int handle_traverse(PyObject *self, visitproc visit, void *arg);
+int handle_clear(PyObject *self);
+void handle_dealloc(PyObject *self);
 
 /* The module is going: give back the memory of dead handles, while their types live. */
 void handle_close_pools(module_state *state);

@@ -90,6 +90,19 @@ loop_check_owner(struct loop *loop)
 }
 #endif
 
+/* May this thread touch the ring and the heap?  With the GIL, any may.  Without it, the one that runs the loop: all others come
+ * through the inbox.  So does everybody while nobody runs it, as it is not known who will. */
+static inline bool
+loop_is_ours(const struct loop *loop)
+{
+#ifdef Py_GIL_DISABLED
+    return loop->thread_id == PyThread_get_thread_ident();
+#else
+    (void)loop;
+    return true;
+#endif
+}
+
 /* --- callbacks of our own: run(loop, object) in a later turn, in order with everybody's call_soon.  The reference to object
  * is taken over.  Like handle_run it returns -1, with the exception set, only for KeyboardInterrupt and SystemExit. */
 int loop_defer(struct loop *loop, ready_run run, PyObject *object);
@@ -139,6 +152,8 @@ void loop_warn_if_slow(struct loop *loop, PyObject *what, int64_t start_ns);
 
 /* --- time */
 int64_t loop_now_ns(void); /* the monotonic clock */
+/* At a turn's beginning: take in the timers of other threads, and move those that are due to loop->due; -1 with an exception. */
+int loop_collect_timers(struct loop *loop);
 /* A timer leaves the heap, if it is there. */
 void loop_unschedule(struct loop *loop, PyObject *timer);
 

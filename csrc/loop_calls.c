@@ -218,20 +218,6 @@ call_args_parse(struct call_args *parsed, module_state *state, const char *metho
     return 0;
 }
 
-/* --- who may touch the ring and the heap.  With the GIL, everybody; without it, the thread that runs the loop, and all others
- * come through the inbox.  So does everybody while nobody runs it: who will is not known. */
-
-static bool
-loop_is_ours(const struct loop *loop)
-{
-#ifdef Py_GIL_DISABLED
-    return loop->thread_id == PyThread_get_thread_ident();
-#else
-    (void)loop;
-    return true;
-#endif
-}
-
 /* Takes over the reference. */
 static int
 loop_queue(struct loop *loop, ready_run run, PyObject *object)
@@ -324,20 +310,6 @@ loop_schedule_object(struct loop *loop, PyObject *when, struct call_args *call)
         return NULL;
     }
     return loop_schedule(loop, seconds, when, call);
-}
-
-void
-loop_unschedule(struct loop *loop, PyObject *timer)
-{
-    if (!loop_is_ours(loop)) {
-        loop->cancelled_by_others++; /* its loop takes it out */
-        return;
-    }
-    ssize_t place = timer_handle_of(loop->state, timer)->heap_place;
-    if (place >= 0) {
-        timer_heap_remove(&loop->timers, place);
-        Py_DECREF(timer);
-    }
 }
 
 PyObject *
