@@ -3,6 +3,7 @@
 
 import ast
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -23,6 +24,14 @@ CAT = "import shutil, sys; shutil.copyfileobj(sys.stdin.buffer, sys.stdout.buffe
 
 def python(code, *args, **kwargs):
     return asyncio.create_subprocess_exec(sys.executable, "-c", code, *args, **kwargs)
+
+
+def assert_no_children():
+    """Neither running ones nor zombies."""
+    children = f"/proc/{os.getpid()}/task/{threading.get_native_id()}/children"
+    if os.path.exists(children):
+        with open(children) as file:
+            assert file.read() == ""
 
 
 async def test_exec(loop):
@@ -245,6 +254,83 @@ async def test_protocol_level(loop):
     transport.close()
 
 
+async def test_order_of_the_beginning(loop):
+    """connection_made() comes once, before data and before the caller goes on, and the pipes are there by then."""
+    events = []
+
+    class Protocol(asyncio.SubprocessProtocol):
+        def connection_made(self, transport):
+            events.append(("made", [transport.get_pipe_transport(fd) is not None for fd in (0, 1, 2)]))
+            transport.get_pipe_transport(0).write(b"x")
+
+        def pipe_data_received(self, fd, data):
+            events.append((fd, data))
+
+        def process_exited(self):
+            events.append("exited")
+
+        def connection_lost(self, exc):
+            events.append("lost")
+            done.set_result(None)
+
+    done = loop.create_future()
+    code = "import os; os.write(2, b'err'); assert os.read(0, 1) == b'x'"
+    transport, _ = await loop.subprocess_exec(Protocol, sys.executable, "-c", code)
+    events.append("returned")
+    await done
+    assert events[:2] == [("made", [True] * 3), "returned"]
+    assert sorted(events[2:-1], key=str) == [(2, b"err"), "exited"]
+    assert events[-1] == "lost"
+    transport.close()
+
+
+async def test_connection_made_that_fails_is_reported(loop, loop_errors):
+    class Protocol(asyncio.SubprocessProtocol):
+        def connection_made(self, transport):
+            raise ZeroDivisionError
+
+    transport, _ = await loop.subprocess_exec(Protocol, "true", stdin=None, stdout=None, stderr=None)
+    assert isinstance(loop_errors.pop()["exception"], ZeroDivisionError)
+    assert await transport._wait() == 0
+    transport.close()
+
+
+async def test_replaced_connect_read_pipe_is_called(loop):
+    connect_read_pipe, pipes = loop.connect_read_pipe, []
+
+    async def connect(protocol_factory, pipe):
+        result = await connect_read_pipe(protocol_factory, pipe)
+        pipes.append(result[0])
+        return result
+
+    loop.connect_read_pipe = connect
+    process = await asyncio.create_subprocess_exec("echo", "out", stdout=PIPE)
+    assert pipes == [process._transport.get_pipe_transport(1)]
+    assert await process.communicate() == (b"out\n", None)
+
+
+@pytest.mark.ours  # asyncio's waits for ever, at least in 3.12 and 3.13.0
+@pytest.mark.parametrize("failing", ["_make_write_pipe_transport", "_make_read_pipe_transport"])
+async def test_a_pipe_that_cannot_be_connected(loop, failing):
+    """The error reaches the caller; the process is killed, its files are closed and its protocol hears nothing."""
+
+    def fail(*args):
+        raise OSError(errno.EMFILE, "no more files")
+
+    class Protocol(asyncio.SubprocessProtocol):
+        def connection_made(self, transport):
+            raise AssertionError
+
+        connection_lost = pipe_connection_lost = process_exited = connection_made
+
+    setattr(loop, failing, fail)
+    fds = open_fds()
+    with pytest.raises(OSError, match="no more files"):
+        await loop.subprocess_exec(Protocol, "sleep", "100")
+    assert open_fds() == fds
+    assert_no_children()
+
+
 async def test_close_kills_the_process(loop):
     transport, protocol = await loop.subprocess_exec(asyncio.SubprocessProtocol, "sleep", "100")
     pid = transport.get_pid()
@@ -293,7 +379,4 @@ async def test_start_cancelled(loop):
             continue
         process.kill()
         await process.wait()
-    children = f"/proc/{os.getpid()}/task/{threading.get_native_id()}/children"
-    if os.path.exists(children):
-        with open(children) as file:
-            assert file.read() == ""
+    assert_no_children()

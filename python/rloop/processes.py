@@ -5,11 +5,112 @@ That is a pidfd on Linux and a kqueue with EVFILT_PROC on macOS and BSD (pidfd_o
 nor a thread is needed, and it works in every thread's loop.
 """
 
+import collections
 import os
 import select
+import subprocess
 import threading
+from asyncio import protocols, transports
+from asyncio.base_events import BaseEventLoop
+from asyncio.base_subprocess import ReadSubprocessPipeProto, WriteSubprocessPipeProto
 from asyncio.log import logger
+from asyncio.tasks import sleep
 from asyncio.unix_events import _UnixSubprocessTransport
+
+
+class _SubprocessTransport(_UnixSubprocessTransport):
+    """asyncio's, with its pipes connected all at once.
+
+    asyncio's connects them in a task, one after the other, and each takes three turns of the loop: connection_made()
+    may be anybody's there.  A subprocess's pipes have protocols of asyncio's own, which only note the transport.
+    """
+
+    def __init__(self, loop, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=None, **kwargs):
+        # What the base class's does, but for the task.
+        transports.SubprocessTransport.__init__(self, extra)
+        self._closed = self._finished = self._pipes_connected = False
+        self._protocol = protocol
+        self._loop = loop
+        self._proc = self._pid = self._returncode = None
+        self._exit_waiters = []
+        self._pending_calls = collections.deque()
+        self._pipes = {}
+        if stdin == subprocess.PIPE:
+            self._pipes[0] = None
+        if stdout == subprocess.PIPE:
+            self._pipes[1] = None
+        if stderr == subprocess.PIPE:
+            self._pipes[2] = None
+        try:
+            self._proc = subprocess.Popen(
+                args,
+                shell=shell,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                universal_newlines=False,
+                bufsize=bufsize,
+                **kwargs,
+            )
+        except BaseException:
+            self.close()
+            raise
+        self._pid = self._proc.pid
+        self._extra["subprocess"] = self._proc
+        if loop.get_debug():
+            program = args if isinstance(args, (bytes, str)) else args[0]
+            logger.debug("process %r created: pid %s", program, self._pid)
+
+    async def connect(self):
+        """Connect the pipes and make the connection: the protocol's connection_made() has run when this returns."""
+        loop = self._loop
+        if not _connects_as_asyncio(loop):
+            waiter = loop.create_future()
+            loop.create_task(self._connect_pipes(waiter))
+            await waiter
+            return
+        proc = self._proc
+        try:
+            if proc.stdin is not None:
+                self._connect_pipe(WriteSubprocessPipeProto(self, 0), loop._make_write_pipe_transport, proc.stdin)
+            if proc.stdout is not None:
+                self._connect_pipe(ReadSubprocessPipeProto(self, 1), loop._make_read_pipe_transport, proc.stdout)
+            if proc.stderr is not None:
+                self._connect_pipe(ReadSubprocessPipeProto(self, 2), loop._make_read_pipe_transport, proc.stderr)
+        except BaseException:
+            self._forget_unconnected()
+            raise
+        self._pending_calls = None
+        self._pipes_connected = True
+        loop.call_soon(self._protocol.connection_made, self)
+        await sleep(0)
+
+    def _connect_pipe(self, protocol, make_transport, file):
+        # close() looks for `pipe`, maybe before connection_made() has run.
+        protocol.pipe = make_transport(file, protocol)
+        self._pipes[protocol.fd] = protocol
+        if self._loop.get_debug():
+            kind = "Write" if protocol.fd == 0 else "Read"
+            logger.debug("%s pipe %r connected: (%r, %r)", kind, file.fileno(), protocol.pipe, protocol)
+
+    def _forget_unconnected(self):
+        """Let close() and _wait() end what is there; a protocol that heard of no connection hears of no end."""
+        self._pending_calls = None
+        self._protocol = protocols.SubprocessProtocol()
+        files = self._proc.stdin, self._proc.stdout, self._proc.stderr
+        for fd in [fd for fd, protocol in self._pipes.items() if protocol is None]:
+            del self._pipes[fd]
+            files[fd].close()
+
+
+def _connects_as_asyncio(loop):
+    try:
+        return (
+            loop.connect_read_pipe.__func__ is BaseEventLoop.connect_read_pipe
+            and loop.connect_write_pipe.__func__ is BaseEventLoop.connect_write_pipe
+        )
+    except AttributeError:  # no methods, but what a program put in their place
+        return False
 
 
 class _ProcessKqueue:
@@ -70,13 +171,12 @@ class ProcessMixin:
     async def _make_subprocess_transport(
         self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=None, **kwargs
     ):
-        waiter = self.create_future()
-        transport = _UnixSubprocessTransport(
-            self, protocol, args, shell, stdin, stdout, stderr, bufsize, waiter=waiter, extra=extra, **kwargs
+        transport = _SubprocessTransport(
+            self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=extra, **kwargs
         )
         self._watch_process(transport)
         try:
-            await waiter
+            await transport.connect()
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException:
