@@ -140,6 +140,14 @@ read_call_receive(struct tls_protocol *tls, PyObject *data)
     return result == NULL ? -1 : 0;
 }
 
+static bool
+read_feeds_reader(const struct tls_protocol *tls)
+{
+    PyObject *receive = tls->receive;
+    return PyMethod_Check(receive) && PyMethod_GET_SELF(receive) == tls->app_protocol &&
+           stream_reader_is_fed_by(tls->app_protocol, PyMethod_GET_FUNCTION(receive), tls->state);
+}
+
 static int
 read_give(struct tls_protocol *tls, PyObject *data)
 {
@@ -148,7 +156,7 @@ read_give(struct tls_protocol *tls, PyObject *data)
         if (tls->receive == NULL) {
             return -1;
         }
-        tls->feeds_reader = stream_reader_is_fed_by(tls->app_protocol, tls->receive, tls->state);
+        tls->feeds_reader = read_feeds_reader(tls);
     }
     return read_call_receive(tls, data);
 }

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import random
 import ssl
+import sys
 import warnings
 import weakref
 
@@ -305,6 +306,48 @@ async def test_another_protocol_in_data_received(loop, server_context, client_co
         protocol.transport.set_protocol(protocol)
         await peer.send(peer.encrypt(b"three"))
         await until(lambda: protocol.data == b"onethree")
+
+
+def reading(reader):
+    return lambda: asyncio.StreamReaderProtocol(reader)
+
+
+@pytest.mark.ours
+async def test_a_stream_reader_is_fed_without_python(loop, server_context, client_context):
+    """As over TCP.  Nothing else would tell if it were not so any more."""
+    reader, called = asyncio.StreamReader(), []
+    async with secure_pair(loop, server_context, client_context, reading(reader)) as (_, peer):
+        sys.setprofile(lambda frame, event, argument: called.append(frame.f_code.co_name))
+        try:
+            await peer.send(peer.encrypt(b"some"))
+            data = await reader.readexactly(4)
+        finally:
+            sys.setprofile(None)
+    assert data == b"some"
+    assert "readexactly" in called and "feed_data" not in called
+
+
+@pytest.mark.parametrize("limit", [1000, 2**16])
+async def test_a_stream_reader_that_fills_up(loop, server_context, client_context, limit):
+    reader, received = asyncio.StreamReader(limit), bytearray()
+    async with secure_pair(loop, server_context, client_context, reading(reader)) as (_, peer):
+        sending = asyncio.create_task(peer.send(peer.encrypt(BIG)))
+        await until(lambda: reader._paused)
+        while len(received) < len(BIG):
+            received += await reader.read(5000)
+        await sending
+    assert received == BIG
+
+
+async def test_feed_data_replaced_on_a_reader_in_use_is_called(loop, server_context, client_context):
+    reader = asyncio.StreamReader()
+    async with secure_pair(loop, server_context, client_context, reading(reader)) as (_, peer):
+        await peer.send(peer.encrypt(b"one"))
+        assert await reader.readexactly(3) == b"one"
+        original, reader.feed_data = reader.feed_data, lambda data: original(data.upper())
+        await peer.send(peer.encrypt(b"two"))
+        assert await reader.readexactly(3) == b"TWO"
+        del reader.feed_data
 
 
 # --- writing
