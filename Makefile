@@ -2,7 +2,7 @@
 #
 # Each target is a script in tools/.  PYTHON=/path/to/python3 chooses the interpreter; otherwise tools/find_python does.
 
-.PHONY: help demo build test test-py test-native test-asan test-new-libuv conformance kqueue-check format lint \
+.PHONY: help demo build test test-py test-native test-asan test-new-libuv test-differential test-defects conformance kqueue-check format lint \
 	bench bench-all bench-quick bench-threads clean distclean
 .SILENT:
 
@@ -14,6 +14,8 @@ help:
 	echo "make test-native     the C tests of the cores"
 	echo "make test-asan       C tests and pytest under AddressSanitizer and UBSan"
 	echo "make test-new-libuv  C tests with the libuv of a newer Debian"
+	echo "make test-differential  21,000 random programs on asyncio's loop and on ours, and a table of what they did"
+	echo "make test-defects    defects planted in a copy of the sources, each to be found by such programs"
 	echo "make conformance     CPython's own asyncio tests on both loops"
 	echo "make kqueue-check    compile RLoop's core for macOS and FreeBSD"
 	echo "make format          lay out the C and the Python files"
@@ -46,6 +48,12 @@ test-asan:
 
 test-new-libuv:
 	tools/test_new_libuv
+
+test-differential:
+	tools/differential --programs 3000
+
+test-defects:
+	tools/defects
 
 conformance:
 	tools/conformance
