@@ -82,6 +82,9 @@ inbox_drain(struct inbox *inbox, struct ready_queue *ready, struct ready_queue *
     pthread_mutex_lock(&inbox->lock);
     inbox->is_woken = false;
     int result = queue_move(&inbox->queue, ready) < 0 || queue_move(&inbox->timers, timers) < 0 ? -1 : 0;
+    if (result < 0) {
+        inbox_wake_locked(inbox); /* what is left comes with the next turn */
+    }
     pthread_mutex_unlock(&inbox->lock);
     return result;
 }
