@@ -29,6 +29,7 @@ struct core_watch {
     bool owns_fd;                       /* its owner alone closes the fd, after this source */
     bool is_relaxed;                    /* see watch_relax */
     uint64_t posted_in;                 /* number of the poll before which, or in which, it was posted */
+    uint64_t told_in;                   /* and of the poll in which its owner was told that it had been */
     struct core_watch *previous, *next; /* in the list of posted ones; NULL outside */
 };
 
@@ -345,6 +346,7 @@ mio_loop_deliver_posted(struct core_loop *loop)
             break;
         }
         mio_source_unpost(source);
+        source->told_in = loop->poll_number;
         source->base.on_ready(source->base.owner, CORE_WRITABLE);
     }
 }
@@ -382,7 +384,9 @@ mio_loop_deliver(struct core_loop *loop, const struct mio_event *events, int cou
         assert((size_t)events[i].fd < loop->capacity);
         struct core_watch *source = loop->sources[events[i].fd];
         if (source != NULL && source->armed != 0 && source->tag == events[i].tag) {
-            mio_source_deliver(source, events[i].ready);
+            if (source->told_in != loop->poll_number) { /* else it had its turn, and the kernel tells again */
+                mio_source_deliver(source, events[i].ready);
+            }
             continue;
         }
         must_renew = must_renew || events[i].tag == suspect_tag;

@@ -61,6 +61,7 @@ struct core_loop {
     struct core_loop *reactor;
     uv_poll_t *readiness; /* NULL when it could not be made */
     int readiness_fd;
+    uint64_t readiness_poll; /* number of the last poll in which the reactor delivered */
 
     const struct core_hooks *hooks;
     void *owner;

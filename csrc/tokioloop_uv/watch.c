@@ -83,12 +83,14 @@ uvcore_readiness_is_posted(const struct core_loop *loop)
     return mio_loop_is_posted(loop->reactor);
 }
 
+/* Once in a poll, so that nothing that stays ready is told of twice. */
 void
 uvcore_readiness_deliver(struct core_loop *loop)
 {
-    if (loop->is_interrupted) {
+    if (loop->is_interrupted || loop->readiness_poll == loop->poll_number) {
         return; /* the reactor's fd stays readable */
     }
+    loop->readiness_poll = loop->poll_number;
     int error = mio_loop_poll_kernel(loop->reactor, 0);
     if (error == 0) {
         /* At once, for the old fd is closed now and its number free. */
