@@ -73,7 +73,8 @@ unsigned
 fd_count(void)
 {
     unsigned count = 0;
-    for (int fd = 0; fd < FD_LIMIT; fd++) {
+    long limit = sysconf(_SC_OPEN_MAX);
+    for (int fd = 0; fd < FD_LIMIT && (limit < 0 || fd < limit); fd++) {
         count += fd_is_open(fd);
     }
     return count;

@@ -369,7 +369,8 @@ test_busy_declined_buffer_is_offered_again(void)
         for (int i = 0; i < 3; i++) {
             unsigned buffers = scene.probe.buffers;
             POLL_UNTIL(scene.probe.buffers > buffers);
-            if (i == 0) { /* what is kept and what is in the kernel are asked for once in a poll, which the probe checks */
+            if (i ==
+                0) { /* what is kept and what is in the kernel are asked for once in a poll, which the probe checks */
                 raw_send(scene.raw, 10, before + BURST + 1, &scene.address);
             }
         }

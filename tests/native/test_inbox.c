@@ -255,7 +255,7 @@ test_closing_under_pushes(void)
         while (atomic_load(&pushers_started) == 0) {
             sched_yield();
         }
-        for (unsigned turn = 0; turn < i % 5; turn++) {
+        for (unsigned turn = 0; turn < i % 5 && the_loop.ran < THREADS * PUSHES; turn++) {
             loop_turn(&the_loop);
         }
         loop_close(&the_loop);
