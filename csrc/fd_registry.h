@@ -8,8 +8,9 @@
 #ifndef RLOOP_FD_REGISTRY_H
 #define RLOOP_FD_REGISTRY_H
 
+#include "module.h" /* Python.h, before any header of the system */
+
 #include "core.h"
-#include "module.h"
 
 struct loop;
 
