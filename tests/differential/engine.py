@@ -145,9 +145,12 @@ class Scene:
         await self.start()
         for name, *arguments in program:
             self.history.append((f"-- {name}", *map(repr, arguments)))
-            result = getattr(self, name)(*arguments)
-            if inspect.isawaitable(result):
-                await result
+            try:
+                result = getattr(self, name)(*arguments)
+                if inspect.isawaitable(result):
+                    await result
+            except Exception as error:
+                self.note("operation raised", error)
             await self.settle()
         self.history.append(("-- finish",))
         await self.finish()

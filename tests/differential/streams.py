@@ -37,9 +37,13 @@ class Streams(Scene):
 
     async def finish(self):
         for transport, _, peer in self.ends:
-            transport.abort()
+            self.abort(transport)
             peer.close()
         await self.settle()
+
+    def abort(self, transport):
+        with contextlib.suppress(AttributeError):  # asyncio's, after some errors: it has no loop any more
+            transport.abort()
 
     def end(self, index):
         return self.ends[index % len(self.ends)] if self.ends else None
@@ -164,7 +168,7 @@ class Servers(Streams):
     async def finish(self):
         self.server.close()
         for transport, *_ in self.ends:
-            transport.abort()
+            self.abort(transport)
         await self.settle()
         await self.attempt_async("wait_closed", self.server.wait_closed())
         for *_, peer in self.ends:
