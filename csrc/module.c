@@ -169,7 +169,9 @@ module_add_methods(PyTypeObject *type, PyMethodDef *methods)
 Py_ssize_t
 module_type_data_offset(PyTypeObject *type)
 {
-    /* PEP 697 lays our part out behind the base's; the distance is the same for every instance. */
-    PyObject *probe = (PyObject *)type;
-    return (char *)PyObject_GetTypeData(probe, type) - (char *)probe;
+    /* PEP 697 lays our part out behind the base's; the distance is the same for every instance.  A debug build looks at this
+     * one's type, and at nothing else of it. */
+    PyObject probe;
+    Py_SET_TYPE(&probe, type);
+    return (char *)PyObject_GetTypeData(&probe, type) - (char *)&probe;
 }
