@@ -13,6 +13,10 @@ help:
 	echo "make test-py VERSION=3.14  the same on one Python, which is set up if need be; 3.13t is free-threaded"
 	echo "make test-native     the C tests of the cores"
 	echo "make test-asan       C tests and pytest under AddressSanitizer and UBSan"
+	echo "make test-tsan       C tests, and pytest of what has threads, under ThreadSanitizer"
+	echo "make test-debug      pytest for reference leaks, in a Python built --with-pydebug"
+	echo "make coverage        lines and branches of csrc/ that the tests pass through"
+	echo "make fuzz            SECONDS=60: the contract's operations and TLS input, so long each"
 	echo "make test-new-libuv  C tests with the libuv of a newer Debian"
 	echo "make test-differential  21,000 random programs on asyncio's loop and on ours, and a table of what they did"
 	echo "make test-defects    defects planted in a copy of the sources, each to be found by such programs"
@@ -45,6 +49,18 @@ test-native:
 
 test-asan:
 	tools/asan
+
+test-tsan:
+	tools/tsan
+
+test-debug:
+	tools/debug
+
+coverage:
+	tools/coverage
+
+fuzz:
+	tools/fuzz $(SECONDS)
 
 test-new-libuv:
 	tools/test_new_libuv

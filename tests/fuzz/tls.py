@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Mutated TLS input: a real client's records, cut, flipped, repeated, moved or mixed with garbage, into both loops' servers.
+"""Mutated TLS input: a client's records, cut, flipped, repeated, moved or mixed with garbage, into both loops' servers.
 
     python tests/fuzz/tls.py [--seconds N | --seed N | --programs N]
 
-A program is a seed: it chooses the loop, the TLS version, the protocol's kind, how the stream is split into sends and what is done
-to it at which record.  Whatever comes in, the protocol gets a prefix of what the client sent and no byte else; it is told of the
-end of a connection that was made once, and never of one that wasn't; nothing hangs, nothing reaches the exception handler and no
-fd is left.  A failure names its seed.  The seeds of tests/fuzz/corpus/tls come first.
+A program is a seed: it chooses the loop, the TLS version, the protocol's kind, how the stream is split into sends and
+what is done to it at which record.  Whatever comes in, the protocol gets a prefix of what the client sent and no byte
+else; it is told of the end of a connection that was made once, and never of one that wasn't; nothing hangs, nothing
+reaches the exception handler and no fd is left.  A failure names its seed.  The seeds of tests/fuzz/corpus/tls come
+first.
 """
 
 import argparse
