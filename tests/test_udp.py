@@ -449,3 +449,81 @@ def test_interrupted_burst_goes_on(loop_factory):
         loop.run_until_complete(end(protocol))
     finally:
         loop.close()
+
+
+async def test_reading_can_be_paused(loop, caplog):
+    one, first = await endpoint(loop)
+    two, second = await endpoint(loop)
+    loop.set_debug(True)
+    caplog.set_level("DEBUG", logger="asyncio")
+    assert two.is_reading()
+    two.pause_reading()
+    two.pause_reading()
+    assert not two.is_reading()
+    one.sendto(b"kept", name(two))
+    await turns()
+    assert second.received == []
+    two.resume_reading()
+    two.resume_reading()
+    assert two.is_reading()
+    await until(lambda: second.data == [b"kept"])
+    said = [record.getMessage() for record in caplog.records]
+    assert [text.rpartition("> ")[2] for text in said if "reading" in text] == ["pauses reading", "resumes reading"]
+    await end(first, second)
+    assert not two.is_reading()
+    two.resume_reading()
+    two.pause_reading()
+    assert not two.is_reading()
+
+
+async def test_limits_of_the_write_buffer(loop):
+    transport, protocol = await endpoint(loop)
+    assert transport.get_write_buffer_limits() == (16384, 65536)
+    for given, completed in [
+        ({"high": 1000}, (250, 1000)),
+        ({"low": 10}, (10, 40)),
+        ({"high": 7, "low": 7}, (7, 7)),
+        ({"high": 0}, (0, 0)),
+        ({"high": 10.0}, (2.0, 10.0)),
+        ({"low": 4.0}, (4.0, 16.0)),
+        ({}, (16384, 65536)),
+    ]:
+        transport.set_write_buffer_limits(**given)
+        assert transport.get_write_buffer_limits() == completed
+    for low, high in [(2, 1), (-1, 1), (-2, -1)]:
+        with pytest.raises(ValueError, match=rf"^high \({high}\) must be >= low \({low}\) must be >= 0$"):
+            transport.set_write_buffer_limits(high=high, low=low)
+    for given in ({"high": "many"}, {"low": object()}, {"high": 1, "low": "few"}):
+        with pytest.raises(TypeError):
+            transport.set_write_buffer_limits(**given)
+    assert transport.get_write_buffer_limits() == (16384, 65536)
+    assert transport.get_write_buffer_size() == 0
+    await end(protocol)
+
+
+async def test_sending_on_a_lost_connection_warns_from_the_fifth_time_on(loop, caplog):
+    two, second = await endpoint(loop)
+    one, first = await endpoint(loop, None, remote_addr=name(two))
+    one.abort()
+    for sent in range(8):
+        one.sendto(b"nowhere")
+        assert [record.getMessage() for record in caplog.records] == ["socket.send() raised exception."] * max(
+            sent - 3, 0
+        )
+    await first.lost
+    await end(second)
+
+
+async def test_reprs(loop):
+    transport, protocol = await endpoint(loop)
+    assert "fd=" in repr(transport)
+    assert "read=polling" in repr(transport)
+    assert "write=<idle, bufsize=0>" in repr(transport)
+    transport.pause_reading()
+    assert "read=idle" in repr(transport)
+    assert transport.get_protocol() is protocol
+    transport.close()
+    assert "closing" in repr(transport)
+    await protocol.lost
+    assert "closed" in repr(transport)
+    assert transport.get_protocol() is None
