@@ -7,6 +7,8 @@ fails when each of the counted runs after the warm-up has grown, as in CPython's
 
 import gc
 import sys
+from array import array
+from itertools import pairwise
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -15,11 +17,15 @@ WARM_UP = 3
 COUNTED = 3
 
 
-def counts():
+def count(totals, number):
     gc.collect()
     gc.collect()
-    sys._clear_internal_caches() if hasattr(sys, "_clear_internal_caches") else sys._clear_type_cache()
-    return sys.gettotalrefcount(), sys.getallocatedblocks()
+    if hasattr(sys, "_clear_internal_caches"):
+        sys._clear_internal_caches()
+    else:
+        sys._clear_type_cache()
+    totals[2 * number] = sys.gettotalrefcount()
+    totals[2 * number + 1] = sys.getallocatedblocks()
 
 
 def run_once(item):
@@ -32,22 +38,20 @@ def run_once(item):
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item, nextitem):
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    grown = []
-    before = 0, 0
+    totals = array("q", bytes(8 * 2 * (WARM_UP + COUNTED)))  # made before: what we keep is not to be counted
     for number in range(WARM_UP + COUNTED):
         reports = run_once(item)
         if reports:
             break
-        after = counts()
-        if number >= WARM_UP:
-            grown.append((after[0] - before[0], after[1] - before[1]))
-        before = after
+        count(totals, number)
     else:
         reports = runtestprotocol(item, log=False, nextitem=nextitem)
-        for name, growth in zip(("references", "blocks"), zip(*grown)):
+        for at, name in enumerate(["references", "blocks"]):
+            counted = totals[at::2][WARM_UP - 1 :]
+            growth = [after - before for before, after in pairwise(counted)]
             if min(growth) > 0:
                 reports[1].outcome = "failed"
-                reports[1].longrepr = f"{item.nodeid} leaked {name}: {list(growth)}"
+                reports[1].longrepr = f"{item.nodeid} leaked {name}: {growth}"
     for report in reports:
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
