@@ -381,3 +381,29 @@ async def test_busy_callbacks_do_not_starve_io(loop):
     await until(lambda: len(fired) == 2)
     going = False
     thread.join()
+
+
+def test_arguments_by_keyword(loop):
+    ran = []
+
+    def last():
+        ran.append("last")
+        loop.stop()
+
+    loop.call_soon(callback=lambda: ran.append("soon"))
+    loop.call_soon(callback=lambda: ran.append("in no context"), context=None)
+    loop.call_soon_threadsafe(callback=lambda: ran.append("from a thread"))
+    loop.call_at(when=loop.time() - 1, callback=lambda: ran.append("at"), context=None)
+    loop.call_later(delay=0, callback=last)
+    loop.run_forever()
+    assert ran == ["soon", "in no context", "from a thread", "at", "last"]
+    for wrong in [
+        lambda: loop.call_soon(last, callback=last),
+        lambda: loop.call_soon(),
+        lambda: loop.call_soon(last, other=1),
+        lambda: loop.call_later(1, delay=1, callback=last),
+        lambda: loop.call_later(1),
+        lambda: loop.call_at(callback=last),
+    ]:
+        with pytest.raises(TypeError):
+            wrong()

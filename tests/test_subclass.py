@@ -13,7 +13,7 @@ import weakref
 
 import pytest
 
-from support import run_program, turns, within
+from support import connection, run_program, turns, until, within
 
 
 def finish(loop):
@@ -330,3 +330,23 @@ def test_methods_have_signatures_and_docstrings(loop_factory):
             method = getattr(loop_factory, name)
             assert inspect.signature(method)
             assert method.__doc__
+
+
+def test_an_own_call_soon_sees_the_protocols_calls(loop_factory):
+    seen = []
+
+    class Own(loop_factory):
+        def call_soon(self, callback, *args, context=None):
+            seen.append(getattr(callback, "__name__", ""))
+            return super().call_soon(callback, *args, context=context)
+
+    async def main():
+        async with connection() as pair:
+            pair.client.write(b"x")
+            await until(lambda: pair.server_protocol.data == b"x")
+        assert pair.client_protocol.events == ["made", "lost"]
+
+    loop = Own()
+    loop.run_until_complete(main())
+    loop.close()
+    assert seen.count("connection_made") == 2

@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 
-from support import BufferedRecorder, Echo, Recorder, connection, one_end, turns, until
+from support import BufferedRecorder, Echo, Recorder, connection, one_end, reset, turns, until
 
 VAR = contextvars.ContextVar("VAR", default="unset")
 
@@ -386,3 +386,31 @@ async def test_the_owner_closes_the_socket_that_it_handed_over(loop, listener):
         await protocol.lost
         assert peer.recv(100) == b""
     assert sock.fileno() == -1
+
+
+async def test_debug_mode_logs_a_reset_and_the_pauses(loop, caplog):
+    async with one_end() as (transport, protocol, peer):
+        loop.set_debug(True)
+        caplog.set_level("DEBUG", logger="asyncio")
+        transport.pause_reading()
+        transport.resume_reading()
+        said = [record.getMessage().rpartition("> ")[2] for record in caplog.records]
+        assert said == ["pauses reading", "resumes reading"]
+        caplog.clear()
+        reset(peer)
+        assert isinstance(await protocol.lost, ConnectionResetError)
+        loop.set_debug(False)
+        said = [record for record in caplog.records if record.exc_info]
+        assert [record.getMessage().rpartition(": ")[2] for record in said] == ["Fatal read error on socket transport"]
+        assert [(record.levelname, record.exc_info[0]) for record in said] == [("DEBUG", ConnectionResetError)]
+
+
+async def test_what_asyncio_itself_reads_of_a_transport(loop):
+    async with connection() as pair:
+        transport = pair.server_transport
+        assert transport._sock_fd == transport._sock.fileno() == transport.get_extra_info("socket").fileno()
+        assert transport._server is pair.server
+        assert pair.client._server is None
+        transport.set_write_buffer_limits(high=40)
+        assert (transport._low_water, transport._high_water) == (10, 40)
+        assert transport._extra["peername"] == pair.client.get_extra_info("sockname")
