@@ -19,7 +19,7 @@ EXAMPLES = 60
 
 @pytest.mark.parametrize("name", SCENES)
 def test_histories_agree(name, no_leaks):
-    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(program=programs(SCENES[name]))
     def agree(program):
         assert_agree(SCENES[name], program)

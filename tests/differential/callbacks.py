@@ -20,7 +20,7 @@ WRONG = st.sampled_from(
     [
         ("call_soon",), ("call_soon", None), ("call_soon", 5), ("call_later", 1), ("call_later", None, print), ("call_later", "1", print),
         ("call_later",), ("call_at", None, print), ("call_at", 5), ("call_soon_threadsafe",),
-        ("run_forever",), ("close",), ("create_task", 5), ("create_task", print), ("create_task",), ("set_task_factory", 5),
+        ("close",), ("create_task", 5), ("create_task", print), ("create_task",), ("set_task_factory", 5),
         ("set_exception_handler", 5), ("call_exception_handler",), ("set_default_executor", 5), ("run_until_complete", 5),
         ("add_signal_handler", 1, None), ("add_signal_handler", 0, print), ("add_signal_handler", 9, print), ("remove_signal_handler", 10),
         ("remove_signal_handler", "x"), ("create_future", 1), ("time", 1), ("is_running", 1), ("get_debug", 1), ("stop", 1),

@@ -7,6 +7,7 @@ and operations there were.  The first that makes a difference is shrunk and prin
 
 import argparse
 import collections
+import signal
 import sys
 import time
 from pathlib import Path
@@ -19,14 +20,37 @@ from engine import history, operations_of, programs
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from support import LOOPS, load
 
+LIMIT_SECONDS = 20  # of one program on one loop
+
+
+class Stuck(AssertionError):
+    """A program does not go on."""
+
+
+def give_up(signum, frame):
+    raise Stuck(f"after {LIMIT_SECONDS} s")
+
+
 OURS = [name for name in LOOPS if name != "asyncio"]
+
+
+def history_on(name, kind, program):
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(LIMIT_SECONDS)
+    try:
+        return history(kind, load(LOOPS[name]), program, own_clock=kind.own_clock)
+    except Stuck as error:
+        raise AssertionError(f"{name} is stuck in {kind.__name__}, program {program!r}") from error
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def assert_agree(kind, program, counter=None):
     """Run the program on all loops; AssertionError where the histories differ."""
-    expected = history(kind, load(LOOPS["asyncio"]), program, own_clock=kind.own_clock)
+    expected = history_on("asyncio", kind, program)
     for name in OURS:
-        got = history(kind, load(LOOPS[name]), program, own_clock=kind.own_clock)
+        got = history_on(name, kind, program)
         if got != expected:
             at = next((i for i, (a, b) in enumerate(zip(expected, got)) if a != b), min(len(expected), len(got)))
             lines = "\n".join(f"      {line}" for line in expected[max(0, at - 6) : at])
@@ -70,7 +94,7 @@ def main():
         made = counter.pop("programs", 0)
         total["programs"] += made
         total["operations"] += counter.total()
-        print(f"{name}: {made} programs on each loop, {time.monotonic() - start:.0f} s; operations:")
+        print(f"{name}: {made} programs on each loop, {time.monotonic() - start:.0f} s; operations:", flush=True)
         for operation in sorted(operations_of(kind)):
             print(f"    {operation:24} {counter[operation]:8}")
     print(f"{total['programs']} programs on each loop, {total['operations']} operations; {'DIFFERENT' if failed else 'no difference'}")

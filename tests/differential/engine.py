@@ -234,6 +234,8 @@ def shorten(value):
     """Long data as its length and a checksum."""
     if isinstance(value, bytes) and len(value) > 40:
         return f"{len(value)} bytes, {zlib.crc32(value):08x}"
+    if isinstance(value, dict):
+        return {key: shorten(each) for key, each in value.items()}
     return type(value)(map(shorten, value)) if isinstance(value, (tuple, list)) else value
 
 

@@ -238,7 +238,8 @@ class Watches(Scene):
                     writer.abort()
             elif step != "turn":
                 self.attempt(step, getattr(reader, f"{step}_reading"))
-            await self.settle()
+            for _ in range(4):  # a pipe holds little
+                await self.settle()
         self.note("pipe", reader.is_closing(), writer.is_closing())
         reader.close()
         if not writer.is_closing():
