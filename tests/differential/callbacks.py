@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Callbacks, timers, handles, futures and tasks; their contexts, cancellations and exceptions; stopping and running on."""
+"""Callbacks, timers, handles, futures and tasks; contexts, cancellations and exceptions; stopping and running on."""
 
 import asyncio
 import contextvars
@@ -12,21 +12,56 @@ INDEX = st.integers(0, 5)
 DELAY = st.sampled_from([0, 0.0, -1, 1, 2, 2.5, 3, 10, True])
 DEED = st.sampled_from(
     [
-        *["note"] * 4, "raise", "abandon", "interrupt", "exit", "call_soon", "call_later", "cancel", "cancel myself",
-        "set variable", "stop", "set result", "wake", "many arguments",
+        *["note"] * 4,
+        "raise",
+        "abandon",
+        "interrupt",
+        "exit",
+        "call_soon",
+        "call_later",
+        "cancel",
+        "cancel myself",
+        "set variable",
+        "stop",
+        "set result",
+        "wake",
+        "many arguments",
     ]
-)  # fmt: skip
+)
 WRONG = st.sampled_from(
     [
-        ("call_soon",), ("call_soon", None), ("call_soon", 5), ("call_later", 1), ("call_later", None, print), ("call_later", "1", print),
-        ("call_later",), ("call_at", None, print), ("call_at", 5), ("call_soon_threadsafe",),
-        ("close",), ("create_task", 5), ("create_task", print), ("create_task",), ("set_task_factory", 5),
-        ("set_exception_handler", 5), ("call_exception_handler",), ("set_default_executor", 5), ("run_until_complete", 5),
-        ("add_signal_handler", 1, None), ("add_signal_handler", 0, print), ("add_signal_handler", 9, print), ("remove_signal_handler", 10),
-        ("remove_signal_handler", "x"), ("create_future", 1), ("time", 1), ("is_running", 1), ("get_debug", 1), ("stop", 1),
+        ("call_soon",),
+        ("call_soon", None),
+        ("call_soon", 5),
+        ("call_later", 1),
+        ("call_later", None, print),
+        ("call_later", "1", print),
+        ("call_later",),
+        ("call_at", None, print),
+        ("call_at", 5),
+        ("call_soon_threadsafe",),
+        ("close",),
+        ("create_task", 5),
+        ("create_task", print),
+        ("create_task",),
+        ("set_task_factory", 5),
+        ("set_exception_handler", 5),
+        ("call_exception_handler",),
+        ("set_default_executor", 5),
+        ("run_until_complete", 5),
+        ("add_signal_handler", 1, None),
+        ("add_signal_handler", 0, print),
+        ("add_signal_handler", 9, print),
+        ("remove_signal_handler", 10),
+        ("remove_signal_handler", "x"),
+        ("create_future", 1),
+        ("time", 1),
+        ("is_running", 1),
+        ("get_debug", 1),
+        ("stop", 1),
         ("_timer_handle_cancelled",),
     ]
-)  # fmt: skip
+)
 
 variable = contextvars.ContextVar("variable", default="unset")
 
@@ -105,11 +140,19 @@ class Callbacks(Scene):
 
     @operation(DELAY, DEED)
     def call_later(self, delay, deed):
-        self.add(self.attempt("call_later", self.loop.call_later, self.delay(delay), self.deed, self.next(), *self.extra(deed)))
+        self.add(
+            self.attempt(
+                "call_later", self.loop.call_later, self.delay(delay), self.deed, self.next(), *self.extra(deed)
+            )
+        )
 
     @operation(DELAY, DEED)
     def call_at(self, delay, deed):
-        self.add(self.attempt("call_at", self.loop.call_at, self.loop.time() + self.delay(delay), self.deed, self.next(), deed))
+        self.add(
+            self.attempt(
+                "call_at", self.loop.call_at, self.loop.time() + self.delay(delay), self.deed, self.next(), deed
+            )
+        )
 
     @operation(st.sampled_from([float("inf"), 1e300, 10**30, 1e9]))
     def call_far(self, delay):
@@ -140,9 +183,17 @@ class Callbacks(Scene):
     def look_at_handle(self, index):
         if self.handles:
             handle = self.handles[index % len(self.handles)]
-            self.note("handle", handle.cancelled(), isinstance(handle, asyncio.Handle), type(handle.get_context()).__name__)
+            self.note(
+                "handle", handle.cancelled(), isinstance(handle, asyncio.Handle), type(handle.get_context()).__name__
+            )
             if isinstance(handle, asyncio.TimerHandle):
-                self.note("when", handle.when() - self.loop.time(), handle == handle, handle <= handle, hash(handle) == hash(handle.when()))
+                self.note(
+                    "when",
+                    handle.when() - self.loop.time(),
+                    handle == handle,
+                    handle <= handle,
+                    hash(handle) == hash(handle.when()),
+                )
             # what of a timer's state shows in repr() depends on when asyncio clears it away
             if not isinstance(handle, asyncio.TimerHandle):
                 self.note(plain(repr(handle)).partition(" at ")[0])
@@ -199,7 +250,13 @@ class Callbacks(Scene):
             elif deed == "wait_for":
                 await asyncio.wait_for(self.loop.create_future(), self.delay(1))
             elif deed == "gather":
-                self.note(await asyncio.gather(self.body(self.next(), "give way"), asyncio.sleep(self.delay(1), "slept"), return_exceptions=True))
+                self.note(
+                    await asyncio.gather(
+                        self.body(self.next(), "give way"),
+                        asyncio.sleep(self.delay(1), "slept"),
+                        return_exceptions=True,
+                    )
+                )
             elif deed == "group":
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self.body(self.next(), "give way"))
@@ -212,7 +269,20 @@ class Callbacks(Scene):
             self.note("task ends", number)
 
     TASK_DEED = st.sampled_from(
-        ["sleep", "give way", "wait", "swallow", "timeout", "wait_for", "gather", "group", "raise", "interrupt", "note", "set variable"]
+        [
+            "sleep",
+            "give way",
+            "wait",
+            "swallow",
+            "timeout",
+            "wait_for",
+            "gather",
+            "group",
+            "raise",
+            "interrupt",
+            "note",
+            "set variable",
+        ]
     )
 
     @operation(TASK_DEED, st.sampled_from([None, "name", "context"]))
@@ -288,7 +358,13 @@ class Callbacks(Scene):
     @operation()
     def state(self):
         loop = self.loop
-        self.note("state", loop.is_running(), loop.is_closed(), asyncio.get_running_loop() is loop, len(asyncio.all_tasks(loop)))
+        self.note(
+            "state",
+            loop.is_running(),
+            loop.is_closed(),
+            asyncio.get_running_loop() is loop,
+            len(asyncio.all_tasks(loop)),
+        )
 
     async def finish(self):
         self.loop.set_task_factory(None)

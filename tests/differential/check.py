@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import scenes
 from engine import history, operations_of, programs
 from hypothesis import HealthCheck, Phase, given, seed, settings
+
 from support import LOOPS, load
 
 LIMIT_SECONDS = 20  # of one program on one loop
@@ -66,9 +67,14 @@ def assert_agree(kind, program, counter=None):
 def check(kind, count, seed_number, counter, does_shrink):
     @seed(seed_number)
     @settings(
-        max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate, Phase.shrink][: 1 + does_shrink], print_blob=False, report_multiple_bugs=False,
-    )  # fmt: skip
+        max_examples=count,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink][: 1 + does_shrink],
+        print_blob=False,
+        report_multiple_bugs=False,
+    )
     @given(programs(kind))
     def agree(program):
         assert_agree(kind, program, counter)
@@ -97,7 +103,8 @@ def main():
         print(f"{name}: {made} programs on each loop, {time.monotonic() - start:.0f} s; operations:", flush=True)
         for operation in sorted(operations_of(kind)):
             print(f"    {operation:24} {counter[operation]:8}")
-    print(f"{total['programs']} programs on each loop, {total['operations']} operations; {'DIFFERENT' if failed else 'no difference'}")
+    verdict = "DIFFERENT" if failed else "no difference"
+    print(f"{total['programs']} programs on each loop, {total['operations']} operations; {verdict}")
     return failed
 
 

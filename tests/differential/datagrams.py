@@ -7,6 +7,7 @@ import socket
 
 from engine import Scene, operation
 from hypothesis import strategies as st
+
 from support import pattern
 
 SIZES = st.sampled_from([0, 1, 10, 1000, 8000])
@@ -68,19 +69,29 @@ class Datagrams(Scene):
     @operation(INDEX, SIZES, st.sampled_from([None, 0, 1, "own", "nobody"]))
     def sendto(self, index, size, to):
         self.sent += 1
-        addresses = {0: self.peer_addresses[0], 1: self.peer_addresses[1], "own": self.addresses[0], "nobody": ("127.0.0.1", 1)}
+        addresses = {
+            0: self.peer_addresses[0],
+            1: self.peer_addresses[1],
+            "own": self.addresses[0],
+            "nobody": ("127.0.0.1", 1),
+        }
         transport = self.ends[index][0]
         if (to is None and index == 0) or transport.is_closing():
-            return  # asyncio sends to address None, and fails as socket.sendto() does; after closing, with AttributeError
+            return  # asyncio sends to address None, and fails as socket.sendto() does; after closing: AttributeError
         self.attempt("sendto", transport.sendto, pattern(size, self.sent), addresses.get(to))
 
-    @operation(INDEX, st.sampled_from([("text", None), (None, None), (5, None), ("too large", "peer"), (b"x", ("127.0.0.1", 70000))]))
+    @operation(
+        INDEX,
+        st.sampled_from([("text", None), (None, None), (5, None), ("too large", "peer"), (b"x", ("127.0.0.1", 70000))]),
+    )
     def send_wrongly(self, index, call):
         data, address = call
         if self.ends[index][0].is_closing():
             return
         data = b"x" * 70_000 if data == "too large" else data
-        self.attempt("sendto", self.ends[index][0].sendto, data, self.peer_addresses[index] if address == "peer" else address)
+        self.attempt(
+            "sendto", self.ends[index][0].sendto, data, self.peer_addresses[index] if address == "peer" else address
+        )
 
     @operation(INDEX, INDEX, st.lists(SIZES, min_size=1, max_size=5))
     def peer_sends(self, index, peer, sizes):
@@ -114,5 +125,9 @@ class Datagrams(Scene):
     @operation(INDEX)
     def look(self, index):
         transport, protocol = self.ends[index]
-        self.note("look", transport.is_closing(), transport.get_protocol() is protocol, transport.get_write_buffer_limits())
-        self.note("peername", transport.get_extra_info("peername") is not None, transport.get_extra_info("socket") is not None)
+        self.note(
+            "look", transport.is_closing(), transport.get_protocol() is protocol, transport.get_write_buffer_limits()
+        )
+        self.note(
+            "peername", transport.get_extra_info("peername") is not None, transport.get_extra_info("socket") is not None
+        )

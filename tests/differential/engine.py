@@ -57,7 +57,10 @@ PLAIN = [
     (re.compile(r"0x[0-9a-f]+"), "0x"),
     (re.compile(r"(fd=|descriptor |FD )-?\d+"), r"\1N"),
     (re.compile(r"(127\.0\.0\.1', )\d+"), r"\1PORT"),
-    (re.compile(r"<_?(asyncio\.\w+\.)?(rloop\.\w+\.)?\w*(Loop|Transport)\b[^>]*(<[^>]*>[^>]*)*>"), "<an object of the loop>"),
+    (
+        re.compile(r"<_?(asyncio\.\w+\.)?(rloop\.\w+\.)?\w*(Loop|Transport)\b[^>]*(<[^>]*>[^>]*)*>"),
+        "<an object of the loop>",
+    ),
     (re.compile(r"\b_?\w*(RLoop|TokioLoop|SelectorEventLoop)\b"), "Loop"),
     (re.compile(r"_Selector\w*Transport|StreamTransport|DatagramTransport"), "Transport"),
     (re.compile(r"created at .*?:\d+"), "created at"),
@@ -156,7 +159,7 @@ class Scene:
         await self.finish()
 
     def on_error(self, loop, context):
-        """The exception handler.  A transport's own calls are no handles of ours: the context then names the transport."""
+        """The exception handler.  Of a transport's own calls, the context names the transport instead of a handle."""
         names = sorted(context)
         if context["message"].startswith("Exception in callback"):
             names = [name for name in names if name not in ("handle", "transport", "protocol", "source_traceback")]

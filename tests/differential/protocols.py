@@ -7,11 +7,27 @@ from hypothesis import strategies as st
 
 HABITS = st.sampled_from(
     [
-        *["note"] * 4, "echo", "raise on data", "close on data", "abort on data", "pause on data", "keep open on eof", "answer on eof",
-        "raise on eof", "raise when made", "raise when lost", "close when made", "write when made", "raise on pause", "buffered",
-        "buffered", "buffered, no buffer", "buffered, raises", "raise on resume",
+        *["note"] * 4,
+        "echo",
+        "raise on data",
+        "close on data",
+        "abort on data",
+        "pause on data",
+        "keep open on eof",
+        "answer on eof",
+        "raise on eof",
+        "raise when made",
+        "raise when lost",
+        "close when made",
+        "write when made",
+        "raise on pause",
+        "buffered",
+        "buffered",
+        "buffered, no buffer",
+        "buffered, raises",
+        "raise on resume",
     ]
-)  # fmt: skip
+)
 
 
 class Told(asyncio.Protocol):

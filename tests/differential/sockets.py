@@ -8,6 +8,7 @@ import socket
 
 from engine import Scene, operation
 from hypothesis import strategies as st
+
 from support import pattern
 
 SIZES = st.sampled_from([0, 1, 10, 3000, 300_000])
@@ -120,15 +121,22 @@ class Sockets(Scene):
         with contextlib.suppress(OSError):
             self.peer.close() if at_once else self.peer.shutdown(socket.SHUT_WR)
 
-    @operation(st.sampled_from(["recv", "recv_into", "sendall", "accept", "connect", "recvfrom", "sendto"]), st.booleans())
+    @operation(
+        st.sampled_from(["recv", "recv_into", "sendall", "accept", "connect", "recvfrom", "sendto"]), st.booleans()
+    )
     async def misuse(self, name, is_closed):
         """A blocking socket, or a closed one."""
         sock = socket.socket()
         sock.close() if is_closed else sock.setblocking(True)
         arguments = {
-            "recv": (5,), "recv_into": (bytearray(5),), "sendall": (b"x",), "accept": (), "connect": (("127.0.0.1", 1),), "recvfrom": (5,),
+            "recv": (5,),
+            "recv_into": (bytearray(5),),
+            "sendall": (b"x",),
+            "accept": (),
+            "connect": (("127.0.0.1", 1),),
+            "recvfrom": (5,),
             "sendto": (b"x", ("127.0.0.1", 1)),
-        }[name]  # fmt: skip
+        }[name]
         self.loop.set_debug(True)  # asyncio looks at the blocking mode in debug mode only
         await self.attempt_async(name, getattr(self.loop, f"sock_{name}")(sock, *arguments))
         self.loop.set_debug(False)
@@ -169,7 +177,9 @@ class Watches(Scene):
             self.serial += 1
             self.loop.add_reader(self.ours, self.ready, self.serial, "reader", "remove")
 
-    @operation(st.sampled_from(["reader", "writer"]), st.sampled_from(["note", "raise", "remove", "replace"]), st.booleans())
+    @operation(
+        st.sampled_from(["reader", "writer"]), st.sampled_from(["note", "raise", "remove", "replace"]), st.booleans()
+    )
     def add(self, what, deed, by_number):
         self.serial += 1
         fd = self.ours.fileno() if by_number else self.ours
@@ -179,7 +189,10 @@ class Watches(Scene):
     def remove(self, what):
         self.attempt("remove", getattr(self.loop, f"remove_{what}"), self.ours)
 
-    @operation(st.sampled_from(["add_reader", "add_writer", "remove_reader", "remove_writer"]), st.sampled_from([-1, "x", None, 1.5, 10**6]))
+    @operation(
+        st.sampled_from(["add_reader", "add_writer", "remove_reader", "remove_writer"]),
+        st.sampled_from([-1, "x", None, 1.5, 10**6]),
+    )
     def misuse(self, name, fd):
         self.attempt(name, getattr(self.loop, name), fd, *([print] if name.startswith("add") else []))
 
@@ -192,7 +205,14 @@ class Watches(Scene):
     def peer_leaves(self):
         self.peer.close()
 
-    @operation(st.lists(st.sampled_from(["write", "write", "turn", "end", "close reader", "abort writer", "pause", "resume", "write much"]), max_size=6))
+    @operation(
+        st.lists(
+            st.sampled_from(
+                ["write", "write", "turn", "end", "close reader", "abort writer", "pause", "resume", "write much"]
+            ),
+            max_size=6,
+        )
+    )
     async def pipe(self, plan):
         """A pipe with a transport at both ends."""
         scene, notes = self, {"reader": [], "writer": []}

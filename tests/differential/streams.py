@@ -9,19 +9,32 @@ import struct
 from engine import Scene, operation
 from hypothesis import strategies as st
 from protocols import HABITS, told
+
 from support import pattern
 
 INDEX = st.integers(0, 2)
 SIZES = st.sampled_from([0, 1, 10, 3000, 70_000, 600_000])
 SMALL = st.sampled_from([0, 1, 10, 3000])
-METHODS = st.sampled_from(["pause_reading", "resume_reading", "write_eof", "close", "close", "abort", "can_write_eof", "is_reading"])
+METHODS = st.sampled_from(
+    ["pause_reading", "resume_reading", "write_eof", "close", "close", "abort", "can_write_eof", "is_reading"]
+)
 WRONG = st.sampled_from(
     [
-        ("write", "text"), ("write", None), ("write", 5), ("write", [1]), ("writelines", None), ("writelines", ["text"]), ("writelines", 5),
-        ("set_write_buffer_limits", 10, 20), ("set_write_buffer_limits", -1), ("set_write_buffer_limits", None, None),
-        ("set_write_buffer_limits", 5, -1), ("get_extra_info", "nothing"), ("get_extra_info", "nothing", 7),
+        ("write", "text"),
+        ("write", None),
+        ("write", 5),
+        ("write", [1]),
+        ("writelines", None),
+        ("writelines", ["text"]),
+        ("writelines", 5),
+        ("set_write_buffer_limits", 10, 20),
+        ("set_write_buffer_limits", -1),
+        ("set_write_buffer_limits", None, None),
+        ("set_write_buffer_limits", 5, -1),
+        ("get_extra_info", "nothing"),
+        ("get_extra_info", "nothing", 7),
     ]
-)  # fmt: skip
+)
 
 
 class Streams(Scene):
@@ -77,7 +90,9 @@ class Streams(Scene):
         for size in sizes:
             self.write(index, size, bytes)
 
-    @operation(INDEX, st.lists(st.sampled_from([1, 10, 3000]), min_size=1, max_size=4))  # an empty piece stays in asyncio's buffer
+    @operation(
+        INDEX, st.lists(st.sampled_from([1, 10, 3000]), min_size=1, max_size=4)
+    )  # an empty piece stays in asyncio's buffer
     def writelines(self, index, sizes):
         # asyncio's writelines() on a closing transport raises TypeError (see docs/differences.md)
         if self.ends and not self.end(index)[0].is_closing():

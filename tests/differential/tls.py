@@ -8,14 +8,19 @@ import trustme
 from engine import Scene, operation
 from hypothesis import strategies as st
 from protocols import told
+
 from support import pattern
 
 import ssl  # isort: skip
 
 SIDE = st.integers(0, 1)
 SIZES = st.sampled_from([0, 1, 10, 3000, 20_000, 100_000])
-HABITS = st.sampled_from(["note", "note", "note", "echo", "raise on data", "close on data", "raise on eof", "buffered", "pause on data"])
-METHODS = st.sampled_from(["close", "abort", "pause_reading", "resume_reading", "write_eof", "can_write_eof", "is_closing", "is_reading"])
+HABITS = st.sampled_from(
+    ["note", "note", "note", "echo", "raise on data", "close on data", "raise on eof", "buffered", "pause on data"]
+)
+METHODS = st.sampled_from(
+    ["close", "abort", "pause_reading", "resume_reading", "write_eof", "can_write_eof", "is_closing", "is_reading"]
+)
 
 
 def contexts():
@@ -63,7 +68,9 @@ class TLS(Scene):
         right.setblocking(False)
         server, client = await asyncio.gather(
             self.loop.connect_accepted_socket(lambda: told(self, "server", "note"), left, ssl=SERVER),
-            self.loop.create_connection(lambda: told(self, "client", "note"), sock=right, ssl=CLIENT, server_hostname="localhost"),
+            self.loop.create_connection(
+                lambda: told(self, "client", "note"), sock=right, ssl=CLIENT, server_hostname="localhost"
+            ),
         )
         self.ends = [server[0], client[0]]
         self.names = ["server", "client"]
