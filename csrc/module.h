@@ -162,6 +162,7 @@
     X(Listener) \
     X(ServerClients) \
     X(SockOperation) \
+    X(TLSLoan) \
     X(TLSProtocolBase) \
     X(TLSTransportBase)
 

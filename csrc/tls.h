@@ -8,7 +8,7 @@
  * OpenSSL is never called but by the objects that the context's wrap_bio() made.
  *
  * tls_protocol.c has the type and what comes in, tls_read.c decrypts, tls_write.c encrypts, tls_framing.c counts
- * records, tls_transport.c is the user's end.
+ * records, tls_loan.c lends memory to OpenSSL, tls_transport.c is the user's end.
  */
 #ifndef RLOOP_TLS_H
 #define RLOOP_TLS_H
@@ -81,6 +81,17 @@ int tls_call(struct tls_protocol *tls, PyObject *name);
 /* Bytes in a MemoryBIO, or -1. */
 Py_ssize_t tls_pending(struct tls_protocol *tls, PyObject *bio);
 
+/* Memory that a method of the SSLObject may use, of an object with a buffer (flags as for PyObject_GetBuffer) or of a bytes
+ * object that is being made.  A loan of bytes ends with tls_loan_end(): true when a view of it lives on; the loan then has
+ * the bytes, and nobody else may.  The loan of an object just needs Py_DECREF. */
+PyObject *tls_loan_of_object(const struct tls_protocol *tls, PyObject *object, int flags);
+PyObject *tls_loan_of_bytes(const struct tls_protocol *tls, PyObject *bytes);
+bool tls_loan_end(PyObject *loan, PyObject *bytes);
+/* A memoryview of it from `start` on. */
+PyObject *tls_loan_view(PyObject *loan, Py_ssize_t start);
+const Py_buffer *tls_loan_memory(PyObject *loan);
+
+int tls_loan_setup_types(PyObject *module, module_state *state);
 int tls_transport_setup_types(PyObject *module, module_state *state);
 
 #endif

@@ -336,5 +336,5 @@ tls_setup_types(PyObject *module, module_state *state)
     {
         return -1;
     }
-    return tls_transport_setup_types(module, state);
+    return tls_loan_setup_types(module, state) < 0 ? -1 : tls_transport_setup_types(module, state);
 }

@@ -25,12 +25,13 @@ read_set_drained(struct tls_protocol *tls)
     tls_framing_forget(&tls->framing);
 }
 
-/* ssl_object.read() into `room` bytes of memory: how many, 0 at the end of the peer's data, or -1 with an exception. */
+/* ssl_object.read() into the memory of a loan from `start` on, in which there is `room`: how many bytes, 0 at the end of the
+ * peer's data, or -1 with an exception. */
 static Py_ssize_t
-read_record(struct tls_protocol *tls, char *start, Py_ssize_t room)
+read_record(struct tls_protocol *tls, PyObject *loan, Py_ssize_t start, Py_ssize_t room)
 {
     PyObject *size = PyLong_FromSsize_t(room);
-    PyObject *view = size == NULL ? NULL : PyMemoryView_FromMemory(start, room, PyBUF_WRITE);
+    PyObject *view = size == NULL ? NULL : tls_loan_view(loan, start);
     Py_ssize_t count = -1;
     if (view != NULL) {
         PyObject *args[] = {tls->ssl_object, size, view};
@@ -40,16 +41,21 @@ read_record(struct tls_protocol *tls, char *start, Py_ssize_t room)
     }
     Py_XDECREF(size);
     Py_XDECREF(view);
+    if (count > room || (count < 0 && !PyErr_Occurred())) {
+        PyErr_Format(PyExc_ValueError, "read() of the SSL object returned %zd, with room for %zd", count, room);
+        return -1;
+    }
     return count;
 }
 
-/* Fill `start` as far as it goes.  *filled counts; *is_end says that the peer has closed.
+/* Fill the memory of a loan as far as it goes.  *filled counts; *is_end says that the peer has closed.
  * 0, or -1 with an exception. */
 static int
-read_records(struct tls_protocol *tls, char *start, Py_ssize_t room, Py_ssize_t *filled, bool *is_end)
+read_records(struct tls_protocol *tls, PyObject *loan, Py_ssize_t *filled, bool *is_end)
 {
+    Py_ssize_t room = tls_loan_memory(loan)->len;
     while (*filled < room && read_is_promising(tls)) {
-        Py_ssize_t count = read_record(tls, start + *filled, room - *filled);
+        Py_ssize_t count = read_record(tls, loan, *filled, room - *filled);
         if (count < 0) {
             if (!PyErr_ExceptionMatches(tls->state->tls_again_errors)) {
                 return -1;
@@ -94,6 +100,23 @@ read_estimate(struct tls_protocol *tls)
     return pending < 0 ? -1 : pending + TLS_PLAIN_MAX + 1;
 }
 
+/* Go on filling *data, or a copy of it when somebody has kept a view, who could change what nobody may: 0, or -1 with an
+ * exception. */
+static int
+read_into_bytes(struct tls_protocol *tls, PyObject **data, Py_ssize_t *filled, bool *is_end)
+{
+    PyObject *loan = tls_loan_of_bytes(tls, *data);
+    if (loan == NULL) {
+        return -1;
+    }
+    int result = read_records(tls, loan, filled, is_end);
+    if (tls_loan_end(loan, *data)) {
+        Py_SETREF(*data,
+                  result < 0 ? NULL : PyBytes_FromStringAndSize(PyBytes_AS_STRING(*data), PyBytes_GET_SIZE(*data)));
+    }
+    return *data == NULL ? -1 : result;
+}
+
 /* All there is, in one bytes object (empty: NULL, without an exception). */
 static PyObject *
 read_bytes(struct tls_protocol *tls, bool *is_end)
@@ -109,7 +132,7 @@ read_bytes(struct tls_protocol *tls, bool *is_end)
         if (data == NULL ? (data = PyBytes_FromStringAndSize(NULL, room)) == NULL : _PyBytes_Resize(&data, room) < 0) {
             return NULL;
         }
-        if (read_records(tls, PyBytes_AS_STRING(data), room, &filled, is_end) < 0) {
+        if (read_into_bytes(tls, &data, &filled, is_end) < 0) {
             goto error;
         }
     }
@@ -220,17 +243,18 @@ read_buffered(struct tls_protocol *tls)
 {
     Py_ssize_t filled = 0;
     bool is_end = false;
-    Py_buffer view;
+    int result = -1;
     PyObject *buffer = read_ask_buffer(tls);
-    int result = buffer == NULL ? -1 : PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE);
-    if (result == 0) {
-        is_end = view.len == 0; /* reading nothing reads like an end, in asyncio too */
-        result = read_records(tls, view.buf, view.len, &filled, &is_end);
-        if (result == 0 && filled > 0 && filled == view.len) {
+    PyObject *loan = buffer == NULL ? NULL : tls_loan_of_object(tls, buffer, PyBUF_WRITABLE);
+    if (loan != NULL) {
+        Py_ssize_t room = tls_loan_memory(loan)->len;
+        is_end = room == 0; /* reading nothing reads like an end, in asyncio too */
+        result = read_records(tls, loan, &filled, &is_end);
+        if (result == 0 && filled > 0 && filled == room) {
             result = read_again_soon(tls);
         }
-        PyBuffer_Release(&view);
     }
+    Py_XDECREF(loan);
     Py_XDECREF(buffer);
     if (result == 0 && filled > 0) {
         result = read_tell_updated(tls, filled);

@@ -43,14 +43,25 @@ tls_send(struct tls_protocol *tls)
 
 /* --- into it */
 
+/* What there is of the data from `done` on, as an object for OpenSSL, which may be the user's and keep it. */
+static PyObject *
+write_piece(struct tls_protocol *tls, const Py_buffer *view, Py_ssize_t done)
+{
+    if (done == 0 && PyBytes_CheckExact(view->obj)) {
+        return Py_NewRef(view->obj);
+    }
+    PyObject *loan = tls_loan_of_object(tls, view->obj, PyBUF_SIMPLE);
+    PyObject *piece = loan == NULL ? NULL : tls_loan_view(loan, done);
+    Py_XDECREF(loan);
+    return piece;
+}
+
 /* Encrypt view from *done on: 1 when all of it is, 0 when OpenSSL has to read first, -1 with an exception. */
 static int
 write_encrypt(struct tls_protocol *tls, const Py_buffer *view, Py_ssize_t *done)
 {
     while (*done < view->len) {
-        PyObject *piece = *done == 0 && PyBytes_CheckExact(view->obj)
-                              ? Py_NewRef(view->obj)
-                              : PyMemoryView_FromMemory((char *)view->buf + *done, view->len - *done, PyBUF_READ);
+        PyObject *piece = write_piece(tls, view, *done);
         if (piece == NULL) {
             return -1;
         }
@@ -66,6 +77,9 @@ write_encrypt(struct tls_protocol *tls, const Py_buffer *view, Py_ssize_t *done)
         Py_ssize_t written = PyLong_AsSsize_t(count);
         Py_DECREF(count);
         if (written < 0) {
+            if (!PyErr_Occurred()) {
+                PyErr_Format(PyExc_ValueError, "write() of the SSL object returned %zd", written);
+            }
             return -1;
         }
         *done += written;

@@ -579,6 +579,109 @@ async def test_object_class_of_the_user(loop, server_context, client_context):
         assert "read" in calls
 
 
+@FACTORIES
+async def test_views_that_an_object_keeps(loop, server_context, client_context, factory):
+    """What a method of the user's object has seen lives as long as its views, and what comes is not theirs."""
+    kept = []
+
+    class Keeping(ssl.SSLObject):
+        def read(self, len=1024, buffer=None):
+            result = super().read(len, buffer)
+            if buffer is not None:
+                kept.append((memoryview(buffer)[:result], bytes(buffer[:result])))
+            return result
+
+        def write(self, data):
+            view = memoryview(data)
+            kept.append((view, bytes(view)))
+            return super().write(view[:1000])
+
+    client_context.sslobject_class = Keeping
+    async with secure_pair(loop, server_context, client_context, factory) as (protocol, peer):
+        sent = bytearray(BIG[:5000])
+        protocol.transport.write(sent)
+        await until(lambda: peer.data == BIG[:5000])
+        for start in range(0, 100_000, 20_000):
+            await peer.send(peer.encrypt(BIG[start : start + 20_000]))
+        await until(lambda: len(protocol.data) == 100_000)
+        assert protocol.data == BIG[:100_000]
+        received = bytes(protocol.data)
+        if not isinstance(protocol, BufferedRecorder):  # its buffer is the protocol's own, and is used again
+            assert [bytes(view) for view, _ in kept] == [data for _, data in kept]
+            for view, _ in kept:
+                if not view.readonly:
+                    view[:] = bytes(len(view))
+            assert protocol.data == received
+        kept.clear()
+
+
+async def test_bytes_are_not_what_an_object_can_change_later(loop, server_context, client_context):
+    kept, received = [], []
+
+    class Keeping(ssl.SSLObject):
+        def read(self, len=1024, buffer=None):
+            if buffer is not None:
+                kept.append(memoryview(buffer))
+            return super().read(len, buffer)
+
+    class Receiver(Recorder):
+        def data_received(self, data):
+            received.append(data)
+
+    client_context.sslobject_class = Keeping
+    async with secure_pair(loop, server_context, client_context, Receiver) as (_, peer):
+        await peer.send(peer.encrypt(b"as it came"))
+        await until(lambda: received)
+        for view in kept:
+            view[:] = bytes(view.nbytes)
+        assert received == [b"as it came"]
+        kept.clear()
+
+
+@pytest.mark.ours
+@FACTORIES
+async def test_object_that_tells_of_more_than_it_read(loop, loop_errors, server_context, client_context, factory):
+    """asyncio's own reads go wrong with it in other ways."""
+    is_wrong = False
+
+    class Wrong(ssl.SSLObject):
+        def read(self, len=1024, buffer=None):
+            result = super().read(len, buffer)
+            return len + 1 if is_wrong else result
+
+    client_context.sslobject_class = Wrong
+    async with secure_pair(loop, server_context, client_context, factory) as (protocol, peer):
+        is_wrong = True
+        await peer.send(peer.encrypt(b"hello"))
+        error = await within(protocol.lost)
+        assert isinstance(error, ValueError)
+        assert not protocol.data
+    assert [type(context["exception"]) for context in loop_errors] == [ValueError]
+    loop_errors.clear()
+
+
+@pytest.mark.ours
+async def test_object_that_tells_of_less_than_nothing(loop, loop_errors, server_context, client_context):
+    class Wrong(ssl.SSLObject):
+        def read(self, len=1024, buffer=None):
+            super().read(len, buffer)
+            return -1
+
+        def write(self, data):
+            return -1
+
+    client_context.sslobject_class = Wrong
+    for is_reader in True, False:
+        async with secure_pair(loop, server_context, client_context) as (protocol, peer):
+            if is_reader:
+                await peer.send(peer.encrypt(b"hello"))
+            else:
+                protocol.transport.write(b"hello")
+            assert isinstance(await within(protocol.lost), ValueError)
+    assert [type(context["exception"]) for context in loop_errors] == [ValueError, ValueError]
+    loop_errors.clear()
+
+
 async def test_session(loop, server_context, client_context):
     async with secure_pair(loop, server_context, client_context, version=ssl.TLSVersion.TLSv1_2) as (protocol, _):
         session = protocol.transport.get_extra_info("ssl_object").session
