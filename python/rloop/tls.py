@@ -88,9 +88,9 @@ class TLSMixin:
     ):
         """Put TLS on an open connection; return the transport to use from now on (asyncio: loop.start_tls).
 
-        Timeouts are in seconds.  On the server's side, what the protocol's StreamReader has buffered is the beginning
-        of the handshake, as in Python 3.14.  TypeError when `sslcontext` is no ssl.SSLContext or the transport can't
-        carry TLS; what the handshake raises.
+        Timeouts are in seconds.  What the protocol's StreamReader has buffered is the beginning of the handshake, as on
+        the server's side in Python 3.14: plain bytes must not be read as if they had come encrypted.  TypeError when
+        `sslcontext` is no ssl.SSLContext or the transport can't carry TLS; what the handshake raises.
         """
         if ssl is None:
             raise RuntimeError("Python ssl module is not available")
@@ -112,8 +112,7 @@ class TLSMixin:
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
         transport.pause_reading()  # nothing may come before connection_made()
-        if server_side:
-            feed_buffered(tls, protocol)
+        feed_buffered(tls, protocol)
         transport.set_protocol(tls)
         handles = self.call_soon(tls.connection_made, transport), self.call_soon(transport.resume_reading)
         try:
