@@ -11,6 +11,7 @@ import gc
 import inspect
 import os
 import socket
+import ssl
 import threading
 import time
 
@@ -151,3 +152,27 @@ def socket_pair():
         left.setblocking(False)
         right.setblocking(False)
         yield left, right
+
+
+# --- TLS, for files that begin with pytest.importorskip("trustme")
+
+
+@pytest.fixture(scope="session")
+def authority():
+    import trustme
+
+    return trustme.CA()
+
+
+@pytest.fixture
+def server_context(authority):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def client_context(authority):
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context

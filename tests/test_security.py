@@ -27,25 +27,6 @@ NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
 
 
-@pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
-
-
-@pytest.fixture
-def server_context(authority):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    return context
-
-
-@pytest.fixture
-def client_context(authority):
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
-
-
 @pytest.fixture(autouse=True)
 def collected():
     """asyncio's SSLProtocol makes cycles: let them go before the next test counts what is open."""
@@ -220,7 +201,7 @@ async def test_sni_callback(loop, quiet, authority, server_context, client_conte
         for name in ("localhost", "other.example"):
             _, protocol = await connect(loop, where, client_context, name)
             peer = protocol.transport.get_extra_info("peercert")
-            assert peer["subjectAltName"] == (("DNS", name),)
+            assert ("DNS", name) in peer["subjectAltName"]
             protocol.transport.abort()
         assert isinstance(await refused(loop, where, client_context, "none.example"), ConnectionError)
     assert asked == ["localhost", "other.example", "none.example"]

@@ -373,7 +373,8 @@ def test_timeouts_of_asyncio(run):
     run(main())
 
 
-def test_an_interrupt_keeps_the_order(loop_factory):
+@pytest.mark.parametrize("interrupting", ["handle", "timer"])
+def test_an_interrupt_keeps_the_order(loop_factory, interrupting):
     """Timers that were due in a turn that was left early come before what was queued in that turn."""
     loop = loop_factory()
     ran = []
@@ -383,9 +384,12 @@ def test_an_interrupt_keeps_the_order(loop_factory):
         raise KeyboardInterrupt
 
     due = loop.time()
+    if interrupting == "handle":
+        loop.call_soon(interrupt)
     loop.call_soon(ran.append, "queued before")
     loop.call_at(due, ran.append, "due first")
-    loop.call_at(due + 1e-6, interrupt)
+    if interrupting == "timer":
+        loop.call_at(due + 1e-6, interrupt)
     loop.call_at(due + 2e-6, ran.append, "due last")
     time.sleep(0.001)
     with pytest.raises(KeyboardInterrupt):
@@ -394,24 +398,3 @@ def test_an_interrupt_keeps_the_order(loop_factory):
     loop.run_forever()
     loop.close()
     assert ran == ["queued before", "due first", "due last", "queued since"]
-
-
-def test_an_interrupt_before_the_timers_keeps_the_order(loop_factory):
-    loop = loop_factory()
-    ran = []
-
-    def interrupt():
-        loop.call_soon(ran.append, "queued since")
-        raise KeyboardInterrupt
-
-    due = loop.time()
-    loop.call_soon(interrupt)
-    loop.call_soon(ran.append, "queued before")
-    loop.call_at(due, ran.append, "due")
-    time.sleep(0.001)
-    with pytest.raises(KeyboardInterrupt):
-        loop.run_forever()
-    loop.call_soon(loop.stop)
-    loop.run_forever()
-    loop.close()
-    assert ran == ["queued before", "due", "queued since"]

@@ -17,25 +17,6 @@ trustme = pytest.importorskip("trustme")
 BIG = pattern(3 << 20)
 
 
-@pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
-
-
-@pytest.fixture
-def server_context(authority):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
-    return context
-
-
-@pytest.fixture
-def client_context(authority):
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
-
-
 @pytest.fixture(autouse=True)
 def collected():
     """sslproto, asyncio's, makes cycles: let them go before the next test counts what is open."""

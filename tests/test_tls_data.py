@@ -20,25 +20,6 @@ trustme = pytest.importorskip("trustme")
 BIG = pattern(300_000)
 
 
-@pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
-
-
-@pytest.fixture
-def server_context(authority):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    return context
-
-
-@pytest.fixture
-def client_context(authority):
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
-
-
 @pytest.fixture(autouse=True)
 def collected():
     """asyncio's SSLProtocol makes cycles: let them go before the next test counts what is open."""
