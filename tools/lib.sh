@@ -132,8 +132,8 @@ need_build_folder() {
 
 # need_site FOLDER: install rloop out of a build folder of tools/native into a folder for PYTHONPATH, $site.
 need_site() {
-    site=$top/$1/root/site
-    quietly "site-${1##*/}" meson install -C "$1" --destdir "$top/$1/root" || exit 1
+    site=$top/$1/tree/site
+    quietly "site-${1##*/}" meson install -C "$1" --destdir "$top/$1/tree" || exit 1
 }
 
 c_files() {
