@@ -109,7 +109,7 @@ status_of(PyObject *result)
 }
 
 int
-protocol_data_received(struct protocol *protocol, module_state *state, PyObject *data)
+protocol_bind_data(struct protocol *protocol, module_state *state)
 {
     if (protocol->receive == NULL) {
         if (protocol_bind_receive(protocol, state->str_data_received) < 0) {
@@ -118,6 +118,12 @@ protocol_data_received(struct protocol *protocol, module_state *state, PyObject 
         protocol->feeds_reader = protocol->receive_takes_object &&
                                  stream_reader_is_fed_by(protocol->object, protocol->receive, state);
     }
+    return 0;
+}
+
+int
+protocol_data_received(struct protocol *protocol, PyObject *data)
+{
     return status_of(protocol_call_receive(protocol, data, NULL));
 }
 

@@ -55,9 +55,8 @@ struct transport {
     module_state *state;
     const struct transport_kind *kind;
     unsigned last_read_size;
-    unsigned
-        write_serial; /* the loop's callback_serial at the last write(), and how often that callback has called it */
-    unsigned write_count;
+    unsigned write_serial; /* the loop's callback_serial at the last write() */
+    unsigned write_count;  /* how often that callback has called write() */
     bool is_open; /* to the protocol: from the beginning to connection_lost(), even when the loop has been closed */
     bool is_closing;
     bool is_paused;       /* reading, by pause_reading() */
