@@ -317,3 +317,30 @@ for _ in range(3):
         runner.run(main())
 """,
     )
+
+
+@pytest.mark.ours("asyncio leaves the files that it has opened already, and fails again in a destructor")
+def test_no_files_for_a_loop(loop_spec):
+    out = run_program(
+        loop_spec,
+        """
+import resource
+new_loop().close()
+used = max(open_fds()) + 1
+refused = 0
+for allowed in range(used, used + 12):
+    before = open_fds()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, 4096))
+    try:
+        new_loop().close()
+    except OSError as error:
+        refused += 1
+        assert error.errno == 24, error
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 4096))
+    gc.collect()
+    assert open_fds() == before, allowed
+print(refused > 0, refused < 12)
+""",
+    )
+    assert out == "True True\n"
