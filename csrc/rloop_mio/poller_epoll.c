@@ -168,8 +168,8 @@ mio_poller_wake(struct mio_poller *poller)
 {
     int saved_errno = errno; /* a signal handler may be running in the middle of anything */
     uint64_t one = 1;
-    ssize_t count = write(poller->wake_fd, &one, sizeof one);
-    (void)count;
+    while (write(poller->wake_fd, &one, sizeof one) < 0 && errno == EINTR) {
+    }
     errno = saved_errno;
 }
 
