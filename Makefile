@@ -2,8 +2,8 @@
 #
 # Each target is a script in tools/.  PYTHON=/path/to/python3 chooses the interpreter; otherwise tools/find_python does.
 
-.PHONY: help demo build test test-py test-native test-asan test-new-libuv test-differential test-defects conformance kqueue-check format lint \
-	bench bench-all bench-quick bench-threads clean distclean
+.PHONY: help demo build test test-py test-native test-asan test-tsan test-debug test-faults test-differential test-defects \
+	test-new-libuv coverage fuzz conformance kqueue-check format lint bench bench-all bench-quick bench-threads clean distclean
 .SILENT:
 
 help:
@@ -17,6 +17,7 @@ help:
 	echo "make test-debug      pytest for reference leaks, in a Python built --with-pydebug"
 	echo "make coverage        lines and branches of csrc/ that the tests pass through"
 	echo "make fuzz            SECONDS=60: the contract's operations and TLS input, so long each"
+	echo "make test-faults     programs in which each allocation, then each system call of rloop fails once"
 	echo "make test-new-libuv  C tests with the libuv of a newer Debian"
 	echo "make test-differential  21,000 random programs on asyncio's loop and on ours, and a table of what they did"
 	echo "make test-defects    defects planted in a copy of the sources, each to be found by such programs"
@@ -61,6 +62,9 @@ coverage:
 
 fuzz:
 	tools/fuzz $(SECONDS)
+
+test-faults:
+	tools/faults all --table
 
 test-new-libuv:
 	tools/test_new_libuv

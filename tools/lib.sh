@@ -137,5 +137,5 @@ need_site() {
 }
 
 c_files() {
-    find csrc tests/native bench -name '*.[ch]' | sort
+    find csrc tests/native tests/faults bench -name '*.[ch]' | sort
 }

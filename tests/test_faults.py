@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: MIT
+"""A sample of the faults that `make test-faults` injects; tests/faults/check.py says how, and what may come of them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FAULTS = Path(__file__).with_name("faults")
+
+pytestmark = [
+    pytest.mark.ours("a call site is one of the extension's"),
+    pytest.mark.skipif(sys.platform != "linux", reason="the preloaded library is for Linux"),
+]
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    path = tmp_path_factory.mktemp("faults") / "inject.so"
+    sources = [FAULTS / "inject.c", FAULTS / "inject_calls.c"]
+    compiler = os.environ.get("CC", "cc")
+    subprocess.run(
+        [compiler, "-std=c11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-o", path, *sources], check=True
+    )
+    return path
+
+
+@pytest.mark.parametrize("kind", ["memory", "calls"])
+def test_sample(loop_name, library, kind):
+    environment = dict(os.environ, LD_PRELOAD=str(library), PYTHONHASHSEED="0")
+    if sys._is_gil_enabled() if hasattr(sys, "_is_gil_enabled") else True:
+        environment["PYTHONMALLOC"] = "malloc"
+    command = [sys.executable, str(FAULTS / "check.py"), kind, "--loop", loop_name, "--sample", "2"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
