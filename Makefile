@@ -2,8 +2,8 @@
 #
 # Each target is a script in tools/.  PYTHON=/path/to/python3 chooses the interpreter; otherwise tools/find_python does.
 
-.PHONY: help demo build test test-py test-native test-asan test-tsan test-debug test-faults test-differential test-defects \
-	test-new-libuv coverage fuzz conformance kqueue-check format lint bench bench-all bench-quick bench-threads clean distclean
+.PHONY: help demo build test test-py test-native test-asan test-tsan test-debug test-faults test-interrupts \
+	test-differential test-defects test-new-libuv coverage fuzz conformance kqueue-check format lint bench bench-all bench-quick bench-threads clean distclean
 .SILENT:
 
 help:
@@ -18,6 +18,7 @@ help:
 	echo "make coverage        lines and branches of csrc/ that the tests pass through"
 	echo "make fuzz            SECONDS=60: the contract's operations and TLS input, so long each"
 	echo "make test-faults     programs in which each allocation, then each system call of rloop fails once"
+	echo "make test-interrupts KeyboardInterrupt and cancellation at every point of the same programs, and signals at random ones"
 	echo "make test-new-libuv  C tests with the libuv of a newer Debian"
 	echo "make test-differential  21,000 random programs on asyncio's loop and on ours, and a table of what they did"
 	echo "make test-defects    defects planted in a copy of the sources, each to be found by such programs"
@@ -65,6 +66,9 @@ fuzz:
 
 test-faults:
 	tools/faults all --table
+
+test-interrupts:
+	tools/interrupts
 
 test-new-libuv:
 	tools/test_new_libuv

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A sample of the faults that `make test-faults` injects; tests/faults/check.py says how, and what may come of them."""
+"""A sample of what `make test-faults` and `make test-interrupts` do; tests/faults/ says how and why."""
 
 import os
 import subprocess
@@ -9,11 +9,6 @@ from pathlib import Path
 import pytest
 
 FAULTS = Path(__file__).with_name("faults")
-
-pytestmark = [
-    pytest.mark.ours("a call site is one of the extension's"),
-    pytest.mark.skipif(sys.platform != "linux", reason="the preloaded library is for Linux"),
-]
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +22,23 @@ def library(tmp_path_factory):
     return path
 
 
+@pytest.mark.ours("a call site is one of the extension's")
+@pytest.mark.skipif(sys.platform != "linux", reason="the preloaded library is for Linux")
 @pytest.mark.parametrize("kind", ["memory", "calls"])
-def test_sample(loop_name, library, kind):
+def test_failing_calls(loop_name, library, kind):
     environment = dict(os.environ, LD_PRELOAD=str(library), PYTHONHASHSEED="0")
     if sys._is_gil_enabled() if hasattr(sys, "_is_gil_enabled") else True:
         environment["PYTHONMALLOC"] = "malloc"
     command = [sys.executable, str(FAULTS / "check.py"), kind, "--loop", loop_name, "--sample", "2"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("kind", ["callbacks", "cancel"])
+def test_interrupts(kind):
+    chosen = [
+        f"--program={name}" for name in ("echo", "buffered", "streams", "udp", "sockets", "pipes", "watches", "tls")
+    ]
+    command = [sys.executable, str(FAULTS / "interrupts.py"), kind, "--sample", "3", *chosen]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -136,6 +136,15 @@ need_site() {
     quietly "site-${1##*/}" meson install -C "$1" --destdir "$top/$1/tree" || exit 1
 }
 
+# inject_faults FOLDER ARGUMENT...: tests/faults/check.py on the rloop that need_site has installed out of a build folder.
+inject_faults() {
+    library=$top/$1/inject.so
+    quietly faults-library "${CC:-cc}" -std=c11 -Wall -Wextra -O2 -g -fPIC -shared -fvisibility=hidden -o "$library" \
+        tests/faults/inject.c tests/faults/inject_calls.c || exit 1
+    shift
+    PYTHONPATH=$site PYTHONMALLOC=malloc PYTHONHASHSEED=0 LD_PRELOAD=$library "$py" tests/faults/check.py "$@"
+}
+
 c_files() {
     find csrc tests/native tests/faults bench -name '*.[ch]' | sort
 }

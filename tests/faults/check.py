@@ -18,29 +18,19 @@ as an interrupted call, but is (SEEN), a program that waits or ends with less th
 """
 
 import argparse
-import asyncio
 import collections
 import ctypes
 import errno
-import faulthandler
-import gc
 import itertools
-import logging
-import os
-import pickle
 import random
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import warnings
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
+from case import LOOPS, Fault, in_child, load, run_case
 
 import programs
-from support import LOOPS, load, open_fds
 
 # Beside the errors: what inject.h names.  Of what stands here nobody is to be told.
 UNSEEN = {"EINTR", "EAGAIN", "short", "stale", "early"}
@@ -78,8 +68,6 @@ FAULTS = {
     "epoll_pwait": "EINTR stale early",
 }
 ALLOWED = ("same", "reported", "stalled", "libuv aborts")
-EXIT_LIBUV_ABORTED = 66
-PATIENCE = 3.0  # seconds; without a fault the slowest program takes a tenth of it
 
 
 class Record(ctypes.Structure):
@@ -93,10 +81,6 @@ class Record(ctypes.Structure):
 
 class Range(ctypes.Structure):
     _fields_ = [("begin", ctypes.c_size_t), ("end", ctypes.c_size_t)]
-
-
-class Stuck(BaseException):
-    """The program has not ended in its time."""
 
 
 def mapped(path):
@@ -125,137 +109,30 @@ def injector():
     return library, ours.begin, _rloop.__file__, names
 
 
-class Told(list):
-    """What somebody was told: by the loop's handler, the log, or a destructor's hook."""
+class Injected(Fault):
+    """The call on `path` fails with the number `fault` when it comes for the time `hit`; path 0: none does."""
 
-    def handler(self, loop, context):
-        self.append(f"handler: {context['message']}: {context.get('exception')!r}")
+    library = None  # one in a process
 
-    def unraisable(self, args):
-        self.append(f"unraisable: {args.exc_value!r} in {args.object!r}")
+    def __init__(self, path=0, hit=0, fault=0):
+        self.call = path, hit, fault
 
-    def emit(self, record):
-        self.append(f"log: {record.getMessage()}")
+    def start(self):
+        self.library.inject_begin(*self.call)
 
+    def pause(self):
+        self.library.inject_watch(False)
+        self.has_happened = bool(self.library.inject_has_failed())
 
-def use(loop):
-    """The loop does its work still."""
-    here, there = socket.socketpair()
-    with here, there:
-        here.setblocking(False)
-        there.setblocking(False)
-
-        async def round_trip():
-            await loop.sock_sendall(here, b"ping")
-            await asyncio.sleep(0.001)
-            return await loop.sock_recv(there, 100)
-
-        return loop.run_until_complete(round_trip()) == b"ping"
+    def resume(self):
+        self.library.inject_watch(True)
 
 
-def end(loop):
-    """What asyncio.Runner does at the end."""
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        loop.run_until_complete(asyncio.wait(tasks))
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.run_until_complete(loop.shutdown_default_executor())
-
-
-def run_case(library, name, spec, folder, path, hit, fault):
-    """(outcome, has the fault happened?, what was told, the program's result), in a process that does nothing else."""
-    told = Told()
-    fds = open_fds()
-    outcome = result = loop = None
-    handler = logging.Handler()
-    handler.emit = told.emit
-    logging.getLogger().addHandler(handler)
-    sys.unraisablehook = told.unraisable
-    warnings.simplefilter("ignore")
-
-    def stuck(signum, frame):
-        raise Stuck
-
-    signal.signal(signal.SIGALRM, stuck)
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
-    library.inject_begin(path, hit, fault)
-    try:
-        loop = load(spec)()
-        loop.set_exception_handler(told.handler)
-        result = loop.run_until_complete(programs.PROGRAMS[name](loop, folder))
-    except Stuck:
-        outcome = "stalled" if told else "SILENT"
-    except programs.Wrong as error:
-        outcome = "WRONG"
-        told.append(repr(error))
-    except BaseException as error:
-        told.append(f"raised: {error!r}")
-    try:
-        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
-        if loop is not None:
-            try:
-                end(loop)
-            except Exception as error:
-                told.append(f"raised at the end: {error!r}")
-                end(loop)
-            library.inject_watch(False)
-            if not use(loop):
-                outcome = "BROKEN"
-            library.inject_watch(True)
-            try:
-                loop.close()
-            except Exception as error:
-                told.append(f"raised by close: {error!r}")
-                loop.close()
-    except Stuck:
-        outcome = "HANG"
-    except BaseException as error:
-        outcome = "BROKEN"
-        told.append(repr(error))
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    library.inject_watch(False)
-    loop = None
-    gc.collect()
-    left = {fd for fd, what in open_fds().items() if fds.get(fd) != what}
-    if left and outcome is None:
-        outcome = "LEAK"
-        told.append(f"left open: {[os.readlink(f'/proc/self/fd/{fd}') for fd in left]}")
-    return outcome, bool(library.inject_has_failed()), list(told), result
-
-
-def in_child(function, *arguments):
-    """What the function returns in a child process, or how the process ended."""
-    read_end, write_end = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(read_end)
-            faulthandler.dump_traceback_later(3 * PATIENCE + 2, exit=True, file=open(os.devnull, "w"))
-            answer = pickle.dumps(function(*arguments))
-            with open(write_end, "wb") as pipe:
-                pipe.write(answer)
-            os._exit(0)
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(1)
-    os.close(write_end)
-    with open(read_end, "rb") as pipe:
-        answer = pipe.read()
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status == 0:
-        return pickle.loads(answer)
-    outcome = {EXIT_LIBUV_ABORTED: "libuv aborts", 1: "HANG"}.get(status, "CRASH")
-    return outcome, True, [f"exit status {status}"], None
-
-
-def record(library, *program):
+def record(*program):
     """What happens without a fault, and how often the program passes each (function, site, path)."""
-    outcome, _, told, result = run_case(library, *program, 0, 0, 0)
+    outcome, _, told, result = run_case(*program, Injected())
     number = ctypes.c_uint()
-    records = library.inject_records(ctypes.byref(number))
+    records = Injected.library.inject_records(ctypes.byref(number))
     passed = collections.Counter(
         (records[at].function, records[at].site, records[at].path) for at in range(number.value)
     )
@@ -287,10 +164,10 @@ def places(extension, begin, sites):
     return where
 
 
-def run_program(library, options, names, loop, name, folder):
+def run_program(options, names, loop, name, folder):
     """Yield (outcome, function, site, fault, hit, told, result) for every case."""
     program = name, LOOPS[loop], folder
-    outcome, passed, told, wanted = in_child(record, library, *program)
+    outcome, passed, told, wanted = in_child(record, *program)
     if outcome or told:
         raise SystemExit(f"{loop} {name} fails without a fault: {outcome} {told}")
     cases = [
@@ -303,8 +180,8 @@ def run_program(library, options, names, loop, name, folder):
     if options.sample:
         cases = random.Random(f"{options.seed} {loop} {name}").sample(cases, min(options.sample, len(cases)))
     for function, site, path, fault, hit in cases:
-        outcome, has_failed, told, result = in_child(run_case, library, *program, path, hit, fault_number(fault))
-        outcome = judge(fault, outcome, told, result, wanted) if has_failed else "not met"
+        outcome, injected, told, result = in_child(run_case, *program, Injected(path, hit, fault_number(fault)))
+        outcome = judge(fault, outcome, told, result, wanted) if injected.has_happened else "not met"
         yield outcome, function, site, fault, hit, told, result
 
 
@@ -322,7 +199,7 @@ def main():
     parser.add_argument("--verbose", action="store_true", help="print every case")
     options = parser.parse_args()
     options.kinds = {"memory": [True], "calls": [False], "all": [True, False]}[options.kind]
-    library, begin, extension, names = injector()
+    Injected.library, begin, extension, names = injector()
     for spec in LOOPS.values():
         load(spec)().close()  # the first one of a process opens what the process keeps
     totals = collections.Counter()
@@ -334,7 +211,7 @@ def main():
         for loop in options.loop or ["rloop", "tokio"]:
             for name in options.program or programs.PROGRAMS:
                 counts = collections.Counter()
-                for outcome, function, site, *case in run_program(library, options, names, loop, name, folder):
+                for outcome, function, site, *case in run_program(options, names, loop, name, folder):
                     counts[outcome] += 1
                     if outcome != "not met":
                         by_pair[function, site, case[0]][outcome] += 1

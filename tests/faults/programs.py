@@ -151,6 +151,13 @@ class Datagrams(asyncio.DatagramProtocol):
             self.done.set_exception(error)
 
 
+def outcome(loop):
+    """A future that may fail while nobody waits for it."""
+    future = loop.create_future()
+    future.add_done_callback(lambda future: future.cancelled() or future.exception())
+    return future
+
+
 @contextlib.asynccontextmanager
 async def serving(server):
     """A server that is closed, and waited for, whatever happens."""
@@ -213,7 +220,7 @@ async def echo(loop, folder):
     async with serving(await loop.create_server(Echo, LOCAL, 0)) as address:
         results = []
         for parts in ([SMALL, SMALL], [BIG, SMALL, b"", BIG]):
-            done = loop.create_future()
+            done = outcome(loop)
             await loop.create_connection(lambda p=parts, d=done: Talker(p, b"".join(p), d), *address)
             results.append(await done)
         return results
@@ -221,7 +228,7 @@ async def echo(loop, folder):
 
 async def buffered(loop, folder):
     async with serving(await loop.create_server(BufferedEcho, LOCAL, 0)) as address:
-        done = loop.create_future()
+        done = outcome(loop)
         await loop.create_connection(lambda: Talker([BIG], BIG, done), *address)
         return await done
 
@@ -255,7 +262,7 @@ async def unix(loop, folder):
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     async with serving(await loop.create_unix_server(Echo, path)):
-        done = loop.create_future()
+        done = outcome(loop)
         transport, _ = await loop.create_unix_connection(lambda: Talker([BIG], BIG, done), path)
         size = await done
     if transport.get_extra_info("peername") is None:
@@ -293,7 +300,7 @@ async def servers(loop, folder):
 async def transports(loop, folder):
     """What transports are asked and told while they are open, and after."""
     here, there = socket.socketpair()
-    done = loop.create_future()
+    done = outcome(loop)
     transport, protocol = await loop.create_connection(lambda: Talker([b"x"], b"", done), sock=here)
     with there:
         info = [transport.get_extra_info(name) for name in ("sockname", "peername", "none")]
@@ -313,11 +320,11 @@ async def transports(loop, folder):
 
 async def udp(loop, folder):
     wanted = [SMALL[number:] for number in range(0, 400, 20)]
-    done = loop.create_future()
+    done = outcome(loop)
     receiver, _ = await loop.create_datagram_endpoint(lambda: Datagrams(len(wanted), done), local_addr=(LOCAL, 0))
     try:
         address = receiver.get_extra_info("sockname")
-        other = loop.create_future()
+        other = outcome(loop)
         connected, _ = await loop.create_datagram_endpoint(lambda: Datagrams(0, other), remote_addr=address)
         free, _ = await loop.create_datagram_endpoint(lambda: Datagrams(0, other), local_addr=(LOCAL, 0))
         try:
@@ -373,6 +380,7 @@ async def both(*coroutines):
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.wait(tasks)
 
 
 async def receive(loop, sock, sink):
@@ -413,7 +421,7 @@ async def pipes(loop, folder):
     reader = open(read_end, "rb", 0)
     writer = open(write_end, "wb", 0)
     with reader, writer:
-        done = loop.create_future()
+        done = outcome(loop)
         sink = Sink(BIG)
 
         class Reading(asyncio.Protocol):
@@ -429,7 +437,7 @@ async def pipes(loop, folder):
 
         read_transport, _ = await loop.connect_read_pipe(Reading, reader)
         try:
-            lost = loop.create_future()
+            lost = outcome(loop)
             write_transport, _ = await loop.connect_write_pipe(lambda: Talker([], b"", lost), writer)
             write_transport.write(BIG[:400_000])
             write_transport.writelines([BIG[400_000:500_000], BIG[500_000:]])
@@ -463,7 +471,7 @@ async def watches(loop, folder):
         here.setblocking(False)
         there.setblocking(False)
         events = []
-        done = loop.create_future()
+        done = outcome(loop)
 
         def readable():
             events.append(here.recv(100))
@@ -501,7 +509,7 @@ async def processes(loop, folder):
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+        await process.communicate()  # wait() would wait for a reader that is full
         raise
     sink = Sink(BIG)
     sink.take(out)
@@ -509,8 +517,8 @@ async def processes(loop, folder):
 
 
 async def signals(loop, folder):
-    done = loop.create_future()
-    loop.add_signal_handler(signal.SIGUSR1, done.set_result, "signal")
+    done = outcome(loop)
+    loop.add_signal_handler(signal.SIGUSR1, lambda: done.done() or done.set_result("signal"))
     try:
         os.kill(os.getpid(), signal.SIGUSR1)
         result = await done
@@ -532,7 +540,7 @@ async def sending_files(loop, folder):
         file.write(BIG)
         file.flush()
         async with serving(await loop.create_server(Echo, LOCAL, 0)) as address:
-            done = loop.create_future()
+            done = outcome(loop)
             transport, _ = await loop.create_connection(lambda: ClosingTalker([], BIG, done), *address)
             sent = [await loop.sendfile(transport, file), await done]
             here, there = socket.socketpair()
@@ -564,7 +572,7 @@ async def tls(loop, folder):
     async with serving(await loop.create_server(Echo, LOCAL, 0, ssl=server_context)) as address:
         results = []
         for parts in ([SMALL, SMALL], [BIG, SMALL]):
-            done = loop.create_future()
+            done = outcome(loop)
             transport, _ = await loop.create_connection(
                 lambda p=parts, d=done: ClosingTalker(p, b"".join(p), d),
                 *address,
