@@ -237,6 +237,32 @@ async def one_end(factory=Recorder, *, small=False):
         await protocol.lost
 
 
+def address(server):
+    return server.sockets[0].getsockname()[:2]
+
+
+@contextlib.contextmanager
+def clients(server, count):
+    """Plain blocking connections to the server."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(socket.create_connection(address(server), timeout=LIMIT)) for _ in range(count)]
+
+
+class Accepted:
+    """A protocol factory that keeps what it makes."""
+
+    def __init__(self, kind=Recorder):
+        self.kind = kind
+        self.protocols = []
+
+    def __call__(self):
+        self.protocols.append(self.kind())
+        return self.protocols[-1]
+
+    def count(self, event):
+        return sum(event in protocol.events for protocol in self.protocols)
+
+
 def reset(sock):
     """Close a TCP socket so that its peer gets an RST."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -2,7 +2,6 @@
 """Servers: accepting, closing, serving; many clients at once, no file descriptors left, several processes."""
 
 import asyncio
-import contextlib
 import gc
 import socket
 import threading
@@ -10,36 +9,9 @@ import warnings
 
 import pytest
 
-from support import LIMIT, Echo, Recorder, connection, run_program, turns, until, until_sync
+from support import LIMIT, Accepted, Echo, Recorder, address, clients, connection, run_program, turns, until, until_sync
 
 HAS_CLOSE_CLIENTS = hasattr(asyncio.Server, "close_clients")
-
-
-def address(server):
-    return server.sockets[0].getsockname()[:2]
-
-
-@contextlib.contextmanager
-def clients(server, count):
-    """Plain blocking connections to the server."""
-    with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(socket.create_connection(address(server), timeout=LIMIT)) for _ in range(count)]
-
-
-class Accepted:
-    """A protocol factory that keeps what it makes."""
-
-    def __init__(self, kind=Recorder):
-        self.kind = kind
-        self.protocols = []
-
-    def __call__(self):
-        self.protocols.append(self.kind())
-        return self.protocols[-1]
-
-    def count(self, event):
-        return sum(event in protocol.events for protocol in self.protocols)
-
 
 # --- the object
 
