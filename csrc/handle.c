@@ -104,7 +104,7 @@ handle_new(struct loop *loop, PyObject *callback, PyObject *const *args, Py_ssiz
 {
     module_state *state = loop->state;
     PyObject *self = handle_alloc(state->Handle_type, &state->handle_pool);
-    if (self != NULL && handle_init(handle_of(state, self), loop, callback, args, nargs, context) < 0) {
+    if (self != NULL && handle_init(handle_of(self), loop, callback, args, nargs, context) < 0) {
         Py_CLEAR(self);
     }
     return self;
@@ -121,8 +121,8 @@ threadsafe_handle_new(struct loop *loop, PyObject *callback, PyObject *const *ar
     if (self == NULL) {
         return NULL;
     }
-    handle_of(state, self)->has_lock = true;
-    if (handle_init(handle_of(state, self), loop, callback, args, nargs, context) < 0) {
+    handle_of(self)->has_lock = true;
+    if (handle_init(handle_of(self), loop, callback, args, nargs, context) < 0) {
         Py_CLEAR(self);
     }
     return self;
@@ -137,7 +137,7 @@ timer_handle_new(struct loop *loop, double when, PyObject *when_object, int64_t 
     if (self == NULL) {
         return NULL;
     }
-    struct timer_handle *timer = timer_handle_of(state, self);
+    struct timer_handle *timer = timer_handle_of(self);
     timer->when = when;
     timer->when_object = Py_XNewRef(when_object);
     timer->when_ns = when_ns;
@@ -156,7 +156,7 @@ static int
 handle_report(struct loop *loop, PyObject *self)
 {
     module_state *state = loop->state;
-    struct handle *handle = handle_of(state, self);
+    struct handle *handle = handle_of(self);
     PyObject *exception = PyErr_GetRaisedException();
     PyObject *args = PyObject_GetAttr(self, state->str__args);
     PyObject *callback = PyObject_GetAttr(self, state->str__callback);
@@ -188,9 +188,9 @@ done:
 }
 
 static PyObject *
-handle_call(module_state *state, PyObject *self)
+handle_call(PyObject *self)
 {
-    struct handle *handle = handle_of(state, self);
+    struct handle *handle = handle_of(self);
     /* The callback may cancel its own handle, or run it again, and without a GIL so may another thread: everything it needs is
      * held here. */
     PyObject *callback, *context, *args[1 + HANDLE_INLINE_ARGS] = {NULL}; /* args[0] is vectorcall's to change */
@@ -230,7 +230,7 @@ handle_call(module_state *state, PyObject *self)
 static int
 handle_run_plain(struct loop *loop, PyObject *self)
 {
-    PyObject *result = handle_call(loop->state, self);
+    PyObject *result = handle_call(self);
     if (result != NULL) {
         Py_DECREF(result);
         return 0;
@@ -255,7 +255,7 @@ handle_run_debug(struct loop *loop, PyObject *self)
 static int
 handle_run_unlocked(struct loop *loop, PyObject *self)
 {
-    if (handle_of(loop->state, self)->callback == NULL) {
+    if (handle_of(self)->callback == NULL) {
         return 0;
     }
     return loop->is_debug ? handle_run_debug(loop, self) : handle_run_plain(loop, self);
@@ -264,11 +264,10 @@ handle_run_unlocked(struct loop *loop, PyObject *self)
 int
 handle_run(struct loop *loop, PyObject *self)
 {
-    struct handle *handle = handle_of(loop->state, self);
-    if (!handle->has_lock) {
+    if (!handle_of(self)->has_lock) {
         return handle_run_unlocked(loop, self);
     }
-    struct handle_lock *lock = &((struct threadsafe_handle *)handle)->lock;
+    struct handle_lock *lock = handle_lock_of(self);
     handle_lock_enter(lock);
     int result = handle_run_unlocked(loop, self);
     handle_lock_leave(lock);
@@ -276,9 +275,9 @@ handle_run(struct loop *loop, PyObject *self)
 }
 
 static void
-handle_drop_call(module_state *state, PyObject *self)
+handle_drop_call(PyObject *self)
 {
-    struct handle *handle = handle_of(state, self);
+    struct handle *handle = handle_of(self);
     PyObject *dropped[1 + HANDLE_INLINE_ARGS] = {NULL};
     Py_BEGIN_CRITICAL_SECTION(self);
     Py_ssize_t held = handle_held(handle);
@@ -298,7 +297,7 @@ handle_drop_call(module_state *state, PyObject *self)
 static void
 handle_cancel_unlocked(struct loop *loop, PyObject *self)
 {
-    struct handle *handle = handle_of(loop->state, self);
+    struct handle *handle = handle_of(self);
     if (handle->is_cancelled) {
         return;
     }
@@ -315,18 +314,17 @@ handle_cancel_unlocked(struct loop *loop, PyObject *self)
     if (handle->is_timer) {
         loop_unschedule(loop, self);
     }
-    handle_drop_call(loop->state, self);
+    handle_drop_call(self);
 }
 
 void
 handle_cancel(struct loop *loop, PyObject *self)
 {
-    struct handle *handle = handle_of(loop->state, self);
-    if (!handle->has_lock) {
+    if (!handle_of(self)->has_lock) {
         handle_cancel_unlocked(loop, self);
         return;
     }
-    struct handle_lock *lock = &((struct threadsafe_handle *)handle)->lock;
+    struct handle_lock *lock = handle_lock_of(self);
     handle_lock_enter(lock);
     handle_cancel_unlocked(loop, self);
     handle_lock_leave(lock);
@@ -338,7 +336,7 @@ int
 handle_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
-    struct handle *handle = handle_of(handle_state(self), self);
+    struct handle *handle = handle_of(self);
     Py_VISIT(handle->loop);
     Py_VISIT(handle->callback);
     Py_VISIT(handle->context);
@@ -347,7 +345,7 @@ handle_traverse(PyObject *self, visitproc visit, void *arg)
         Py_VISIT(handle->args[i]);
     }
     if (handle->is_timer) {
-        Py_VISIT(((struct timer_handle *)handle)->when_object);
+        Py_VISIT(timer_handle_of(self)->when_object);
     }
     return 0;
 }
@@ -355,7 +353,7 @@ handle_traverse(PyObject *self, visitproc visit, void *arg)
 int
 handle_clear(PyObject *self)
 {
-    struct handle *handle = handle_of(handle_state(self), self);
+    struct handle *handle = handle_of(self);
     Py_ssize_t held = handle_held(handle);
     handle->nargs = 0;
     Py_CLEAR(handle->loop);
@@ -369,22 +367,35 @@ handle_clear(PyObject *self)
     return 0;
 }
 
+static bool
+handle_may_have_weakrefs(PyObject *self)
+{
+#ifdef Py_GIL_DISABLED
+    (void)self;
+    return true; /* the list is not ours to read */
+#else
+    return *(PyObject **)((char *)self + Py_TYPE(self)->tp_weaklistoffset) != NULL;
+#endif
+}
+
 void
 handle_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    module_state *state = handle_state(self);
+    struct handle *handle = handle_of(self);
+    module_state *state = handle->loop != NULL ? handle->loop->state : PyType_GetModuleState(type);
     PyObject_GC_UnTrack(self);
-    PyObject_ClearWeakRefs(self);
+    if (handle_may_have_weakrefs(self)) {
+        PyObject_ClearWeakRefs(self);
+    }
     handle_clear(self);
-    if (handle_of(state, self)->is_timer) {
-        assert(timer_handle_of(state, self)->heap_place == -1);
-        Py_CLEAR(timer_handle_of(state, self)->when_object);
+    if (handle->is_timer) {
+        assert(timer_handle_of(self)->heap_place == -1);
+        Py_CLEAR(timer_handle_of(self)->when_object);
         handle_free(self, type, &state->timer_handle_pool);
     }
     else {
-        handle_free(self, type,
-                    handle_of(state, self)->has_lock ? &state->threadsafe_handle_pool : &state->handle_pool);
+        handle_free(self, type, handle->has_lock ? &state->threadsafe_handle_pool : &state->handle_pool);
     }
     Py_DECREF(type);
 }

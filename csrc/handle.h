@@ -8,13 +8,16 @@
 #include "handle_lock.h"
 #include "module.h"
 
+#include <stdalign.h>
+#include <stddef.h>
+
 struct loop;
 
 enum { HANDLE_INLINE_ARGS = 3 };
 
-/* Our fields, behind those of asyncio's class (handle_types.c says how). */
+/* Our fields, behind those of asyncio's class: the last ones of an object of any of the three types (handle_types.c says how). */
 struct handle {
-    struct loop *loop;  /* strong; NULL once cleared */
+    alignas(max_align_t) struct loop *loop; /* strong; NULL once cleared */
     PyObject *callback; /* NULL once cancelled */
     PyObject *context;
     PyObject *source_traceback;         /* in debug mode, else NULL */
@@ -27,23 +30,17 @@ struct handle {
 };
 
 struct timer_handle {
-    struct handle base;
     double when;           /* seconds */
     PyObject *when_object; /* the same, as it was given or was first asked for; else NULL */
     int64_t when_ns;       /* saturated, rounded up */
     ssize_t heap_place;    /* in loop->timers; -1 when it isn't there */
+    struct handle base;
 };
 
 struct threadsafe_handle {
-    struct handle base;
     struct handle_lock lock; /* held while the callback runs, and by those who cancel it or ask whether it is */
+    struct handle base;
 };
-
-static inline module_state *
-handle_state(PyObject *self)
-{
-    return PyType_GetModuleState(Py_TYPE(self)); /* our types are final */
-}
 
 /* How many of `args` are used. */
 static inline Py_ssize_t
@@ -53,15 +50,21 @@ handle_held(const struct handle *handle)
 }
 
 static inline struct handle *
-handle_of(module_state *state, PyObject *object)
+handle_of(PyObject *object)
 {
-    return (struct handle *)((char *)object + state->handle_offset);
+    return (struct handle *)((char *)object + Py_TYPE(object)->tp_basicsize) - 1;
 }
 
 static inline struct timer_handle *
-timer_handle_of(module_state *state, PyObject *object)
+timer_handle_of(PyObject *object)
 {
-    return (struct timer_handle *)handle_of(state, object);
+    return (struct timer_handle *)((char *)object + Py_TYPE(object)->tp_basicsize) - 1;
+}
+
+static inline struct handle_lock *
+handle_lock_of(PyObject *object)
+{
+    return &((struct threadsafe_handle *)((char *)object + Py_TYPE(object)->tp_basicsize) - 1)->lock;
 }
 
 /* A new Handle; `context` NULL means a copy of the current one; all is borrowed.  In debug mode it records the stack. */

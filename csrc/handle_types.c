@@ -4,22 +4,20 @@
  * like give back.
  *
  * They extend asyncio's classes of the same names, so that isinstance holds, by PEP 697: our fields lie behind the slots of
- * asyncio's class, at one offset in all types.  Those slots stay empty; descriptors of the same names hide them and show our
- * fields, so asyncio's own Python methods (__repr__, comparisons, hash) work on ours.
+ * asyncio's class, at the end of the object, where its type's size leads to them.  Those slots stay empty; descriptors of the
+ * same names hide them and show our fields, so asyncio's own Python methods (__repr__, comparisons, hash) work on ours.
  */
 #include "handle.h"
 
 #include "loop.h"
 
-#include <stdalign.h>
-#include <stddef.h>
 
 /* --- methods */
 
 static PyObject *
 handle_method_cancel(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    struct loop *loop = handle_of(handle_state(self), self)->loop;
+    struct loop *loop = handle_of(self)->loop;
     if (loop != NULL) {
         Py_INCREF(self); /* the heap's reference may be the last one */
         handle_cancel(loop, self);
@@ -31,11 +29,10 @@ handle_method_cancel(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 handle_method_cancelled(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    struct handle *handle = handle_of(handle_state(self), self);
+    struct handle *handle = handle_of(self);
     if (handle->has_lock) {
-        struct handle_lock *lock = &((struct threadsafe_handle *)handle)->lock;
-        handle_lock_enter(lock);
-        handle_lock_leave(lock);
+        handle_lock_enter(handle_lock_of(self));
+        handle_lock_leave(handle_lock_of(self));
     }
     return PyBool_FromLong(handle->is_cancelled);
 }
@@ -43,7 +40,7 @@ handle_method_cancelled(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 handle_method_run(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    struct loop *loop = handle_of(handle_state(self), self)->loop;
+    struct loop *loop = handle_of(self)->loop;
     if (loop != NULL && handle_run(loop, self) < 0) {
         return NULL;
     }
@@ -53,7 +50,7 @@ handle_method_run(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 handle_method_get_context(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *context = handle_of(handle_state(self), self)->context;
+    PyObject *context = handle_of(self)->context;
     return Py_NewRef(context == NULL ? Py_None : context);
 }
 
@@ -62,7 +59,7 @@ handle_get_object(PyObject *self, void *offset)
 {
     PyObject *value;
     Py_BEGIN_CRITICAL_SECTION(self);
-    value = *(PyObject **)((char *)handle_of(handle_state(self), self) + (size_t)offset);
+    value = *(PyObject **)((char *)handle_of(self) + (size_t)offset);
     Py_XINCREF(value);
     Py_END_CRITICAL_SECTION();
     return value == NULL ? Py_NewRef(Py_None) : value;
@@ -89,7 +86,7 @@ handle_get_args(PyObject *self, void *Py_UNUSED(closure))
 {
     PyObject *args;
     Py_BEGIN_CRITICAL_SECTION(self);
-    args = handle_make_args(handle_of(handle_state(self), self));
+    args = handle_make_args(handle_of(self));
     Py_END_CRITICAL_SECTION();
     return args;
 }
@@ -97,13 +94,13 @@ handle_get_args(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *
 handle_get_cancelled(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(handle_of(handle_state(self), self)->is_cancelled);
+    return PyBool_FromLong(handle_of(self)->is_cancelled);
 }
 
 static PyObject *
 timer_handle_method_when(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    struct timer_handle *timer = timer_handle_of(handle_state(self), self);
+    struct timer_handle *timer = timer_handle_of(self);
     PyObject *when;
     Py_BEGIN_CRITICAL_SECTION(self);
     if (timer->when_object == NULL) {
@@ -123,7 +120,7 @@ timer_handle_get_when(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *
 timer_handle_get_scheduled(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(timer_handle_of(handle_state(self), self)->heap_place >= 0);
+    return PyBool_FromLong(timer_handle_of(self)->heap_place >= 0);
 }
 
 /* --- types */
@@ -177,28 +174,12 @@ static PyType_Slot timer_handle_slots[] = {HANDLE_SLOTS(timer_handle_methods, ti
 
 enum { HANDLE_FLAGS = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION };
 
-static int
-align_up(int size)
-{
-    int alignment = (int)alignof(max_align_t);
-    return (size + alignment - 1) / alignment * alignment;
-}
-
-/* asyncio's TimerHandle has the most slots of its classes; our fields begin where they do behind that one, in all of our types. */
 static PyTypeObject *
-handle_add_type(PyObject *module, module_state *state, const char *name, PyObject *base, size_t size)
+handle_add_type(PyObject *module, const char *name, PyObject *base, size_t size, PyType_Slot *slots)
 {
-    PyTypeObject *timer_base = (PyTypeObject *)state->TimerHandle;
-    int padding = align_up((int)timer_base->tp_basicsize) - align_up((int)((PyTypeObject *)base)->tp_basicsize);
-    assert(padding >= 0);
-    PyType_Spec spec = {
-        .name = name,
-        .basicsize = -((int)size + padding),
-        .flags = HANDLE_FLAGS,
-        .slots = handle_slots,
-    };
+    PyType_Spec spec = {.name = name, .basicsize = -(int)size, .flags = HANDLE_FLAGS, .slots = slots};
     PyTypeObject *type = module_add_type(module, &spec, base);
-    assert(type == NULL || state->handle_offset == module_type_data_offset(type) + padding);
+    assert(type == NULL || type->tp_basicsize == module_type_data_offset(type) + (Py_ssize_t)size);
     return type;
 }
 
@@ -209,8 +190,8 @@ handle_add_threadsafe_type(PyObject *module, module_state *state)
     PyObject *events = PyImport_ImportModule("asyncio.events");
     PyObject *base = events == NULL ? NULL : PyObject_GetAttrString(events, "_ThreadSafeHandle");
     if (base != NULL) {
-        state->ThreadSafeHandle_type = handle_add_type(module, state, "rloop._rloop._ThreadSafeHandle", base,
-                                                       sizeof(struct threadsafe_handle));
+        state->ThreadSafeHandle_type = handle_add_type(module, "rloop._rloop._ThreadSafeHandle", base,
+                                                       sizeof(struct threadsafe_handle), handle_slots);
     }
     Py_XDECREF(base);
     Py_XDECREF(events);
@@ -225,19 +206,13 @@ handle_add_threadsafe_type(PyObject *module, module_state *state)
 static int
 handle_add_types(PyObject *module, module_state *state)
 {
-    PyType_Spec timer_spec = {
-        .name = "rloop._rloop.TimerHandle",
-        .basicsize = -(int)sizeof(struct timer_handle),
-        .flags = HANDLE_FLAGS,
-        .slots = timer_handle_slots,
-    };
-    state->TimerHandle_type = module_add_type(module, &timer_spec, state->TimerHandle);
-    if (state->TimerHandle_type == NULL) {
+    state->Handle_type = handle_add_type(module, "rloop._rloop.Handle", state->Handle, sizeof(struct handle), handle_slots);
+    if (state->Handle_type == NULL) {
         return -1;
     }
-    state->handle_offset = module_type_data_offset(state->TimerHandle_type);
-    state->Handle_type = handle_add_type(module, state, "rloop._rloop.Handle", state->Handle, sizeof(struct handle));
-    return state->Handle_type == NULL ? -1 : handle_add_threadsafe_type(module, state);
+    state->TimerHandle_type = handle_add_type(module, "rloop._rloop.TimerHandle", state->TimerHandle,
+                                              sizeof(struct timer_handle), timer_handle_slots);
+    return state->TimerHandle_type == NULL ? -1 : handle_add_threadsafe_type(module, state);
 }
 
 int

@@ -114,9 +114,8 @@ loop_check_owner(struct loop *loop)
 }
 #endif
 
-/* What asyncio checks before it makes a handle; `method` names the caller.  A callback is looked at in debug mode only. */
 static int
-loop_check_call(struct loop *loop, PyObject *callback, PyObject *method, bool is_threadsafe)
+loop_check_call_slowly(struct loop *loop, PyObject *callback, PyObject *method, bool is_threadsafe)
 {
     if (loop_check_closed(loop) < 0) {
         return -1;
@@ -129,6 +128,16 @@ loop_check_call(struct loop *loop, PyObject *callback, PyObject *method, bool is
     }
     PyObject *args[] = {callback, method};
     return loop_call_check(loop, loop->state->str__check_callback, args, 2);
+}
+
+/* What asyncio checks before it makes a handle; `method` names the caller.  A callback is looked at in debug mode only. */
+static inline int
+loop_check_call(struct loop *loop, PyObject *callback, PyObject *method, bool is_threadsafe)
+{
+    if (!loop->is_closed && !loop->is_debug && loop->core_loop != NULL) {
+        return 0;
+    }
+    return loop_check_call_slowly(loop, callback, method, is_threadsafe);
 }
 
 /* --- arguments: (first, ..., callback, *args, context=None), by position or name as in asyncio's Python */
@@ -291,7 +300,7 @@ loop_schedule(struct loop *loop, double when, PyObject *when_object, struct call
         }
         return timer;
     }
-    struct timer_handle *fields = timer_handle_of(loop->state, timer);
+    struct timer_handle *fields = timer_handle_of(timer);
     if (timer_heap_push(&loop->timers, fields->when_ns, timer, &fields->heap_place) < 0) {
         Py_DECREF(timer);
         return PyErr_NoMemory();

@@ -15,7 +15,7 @@ loop_admit_timers(struct loop *loop)
 {
     while (loop->new_timers.count > 0) {
         PyObject *timer = ready_queue_pop(&loop->new_timers).object;
-        struct timer_handle *fields = timer_handle_of(loop->state, timer);
+        struct timer_handle *fields = timer_handle_of(timer);
         if (fields->base.is_cancelled) {
             Py_DECREF(timer);
         }
@@ -40,7 +40,7 @@ loop_sweep_cancelled(struct loop *loop)
     for (size_t i = loop->timers.count; i-- > 0;) {
         PyObject *timer = loop->timers.entries[i].timer;
         size_t count = loop->timers.count;
-        if (timer != NULL && handle_of(loop->state, timer)->is_cancelled) {
+        if (timer != NULL && handle_of(timer)->is_cancelled) {
             timer_heap_remove(&loop->timers, (ssize_t)i);
             Py_DECREF(timer);
         }
@@ -89,7 +89,7 @@ loop_unschedule(struct loop *loop, PyObject *timer)
         loop->cancelled_by_others++; /* its loop takes it out */
         return;
     }
-    ssize_t place = timer_handle_of(loop->state, timer)->heap_place;
+    ssize_t place = timer_handle_of(timer)->heap_place;
     if (place >= 0) {
         timer_heap_remove(&loop->timers, place);
         Py_DECREF(timer);

@@ -193,8 +193,6 @@ typedef struct module_state {
     bool accept_takes_context;           /* asyncio's _accept_connection2 takes context= (Python 3.15) */
     PyObject *sock_pool[MODULE_SOCK_POOL_SIZE]; /* memory for SockOperations (see sock_coroutine.c) */
     int sock_pool_count;
-    /* Where our own fields begin in a type that extends one of asyncio's (see handle_types.c). */
-    Py_ssize_t handle_offset;
     struct handle_pool handle_pool, timer_handle_pool, threadsafe_handle_pool;
 #define X(name) PyObject *str_##name;
     MODULE_STRINGS(X)
