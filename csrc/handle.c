@@ -70,7 +70,8 @@ handle_init(struct handle *handle, struct loop *loop, PyObject *callback, PyObje
             PyObject *context)
 {
     handle->is_cancelled = false;
-    handle->context = context == NULL ? PyContext_CopyCurrent() : Py_NewRef(context);
+    handle->is_context_shared = false;
+    handle->context = context != NULL ? Py_NewRef(context) : context_snapshot_take(loop, &handle->is_context_shared);
     if (handle->context == NULL) {
         return -1;
     }
@@ -151,6 +152,18 @@ timer_handle_new(struct loop *loop, double when, PyObject *when_object, int64_t 
 
 /* --- running */
 
+PyObject *
+handle_context(struct handle *handle)
+{
+    if (handle->is_context_shared) {
+        if (context_snapshot_own(handle->loop, &handle->context) < 0) {
+            return NULL;
+        }
+        handle->is_context_shared = false;
+    }
+    return handle->context;
+}
+
 /* The callback's exception, which is set, in asyncio's words. */
 static int
 handle_report(struct loop *loop, PyObject *self)
@@ -193,12 +206,14 @@ handle_call(PyObject *self)
     struct handle *handle = handle_of(self);
     /* The callback may cancel its own handle, or run it again, and without a GIL so may another thread: everything it needs is
      * held here. */
-    PyObject *callback, *context, *args[1 + HANDLE_INLINE_ARGS] = {NULL}; /* args[0] is vectorcall's to change */
+    PyObject *callback, *args[1 + HANDLE_INLINE_ARGS] = {NULL}; /* args[0] is vectorcall's to change */
+    PyObject *context = Py_XNewRef(handle_context(handle)), *result = NULL;
     Py_ssize_t nargs, held;
-    PyObject *result = NULL;
+    if (context == NULL) {
+        return NULL;
+    }
     Py_BEGIN_CRITICAL_SECTION(self);
     callback = Py_XNewRef(handle->callback);
-    context = Py_NewRef(handle->context);
     nargs = handle->nargs;
     held = handle_held(handle);
     for (Py_ssize_t i = 0; i < held; i++) {
@@ -356,9 +371,15 @@ handle_clear(PyObject *self)
     struct handle *handle = handle_of(self);
     Py_ssize_t held = handle_held(handle);
     handle->nargs = 0;
-    Py_CLEAR(handle->loop);
-    Py_CLEAR(handle->callback);
+    Py_CLEAR(handle->callback); /* from here on it does not run */
+    if (handle->is_context_shared) {
+        PyObject *context = handle->context;
+        handle->context = NULL;
+        handle->is_context_shared = false;
+        context_snapshot_drop(handle->loop, context);
+    }
     Py_CLEAR(handle->context);
+    Py_CLEAR(handle->loop);
     Py_CLEAR(handle->source_traceback);
     Py_CLEAR(handle->repr);
     for (Py_ssize_t i = 0; i < held; i++) {

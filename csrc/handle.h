@@ -5,6 +5,7 @@
 #ifndef RLOOP_HANDLE_H
 #define RLOOP_HANDLE_H
 
+#include "context_snapshot.h"
 #include "handle_lock.h"
 #include "module.h"
 
@@ -18,15 +19,16 @@ enum { HANDLE_INLINE_ARGS = 3 };
 /* Our fields, behind those of asyncio's class: the last ones of an object of any of the three types (handle_types.c says how). */
 struct handle {
     alignas(max_align_t) struct loop *loop; /* strong; NULL once cleared */
-    PyObject *callback; /* NULL once cancelled */
-    PyObject *context;
-    PyObject *source_traceback;         /* in debug mode, else NULL */
-    PyObject *repr;                     /* what a handle cancelled in debug mode looked like, else NULL */
-    PyObject *args[HANDLE_INLINE_ARGS]; /* the first nargs, or a tuple in args[0] when there are more */
+    PyObject *callback;                     /* NULL once cancelled */
+    PyObject *context;                      /* not for use without handle_context() */
+    PyObject *source_traceback;             /* in debug mode, else NULL */
+    PyObject *repr;                         /* what a handle cancelled in debug mode looked like, else NULL */
+    PyObject *args[HANDLE_INLINE_ARGS];     /* the first nargs, or a tuple in args[0] when there are more */
     Py_ssize_t nargs;
     bool is_cancelled;
-    bool is_timer; /* a struct timer_handle */
-    bool has_lock; /* a struct threadsafe_handle */
+    bool is_timer;          /* a struct timer_handle */
+    bool has_lock;          /* a struct threadsafe_handle */
+    bool is_context_shared; /* see context_snapshot.h */
 };
 
 struct timer_handle {
@@ -79,6 +81,9 @@ PyObject *timer_handle_new(struct loop *loop, double when, PyObject *when_object
 /* Call it in its context (this is a ready_run and an fd_ready).  An exception goes to the loop's exception handler, except KeyboardInterrupt and SystemExit:
  * then -1 with the exception set.  A cancelled handle does nothing. */
 int handle_run(struct loop *loop, PyObject *handle);
+
+/* The context, which is the handle's own from now on; borrowed, NULL with an exception set. */
+PyObject *handle_context(struct handle *handle);
 
 /* The slots of all handle types. */
 int handle_traverse(PyObject *self, visitproc visit, void *arg);

@@ -11,7 +11,6 @@
 
 #include "loop.h"
 
-
 /* --- methods */
 
 static PyObject *
@@ -50,8 +49,17 @@ handle_method_run(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 handle_method_get_context(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *context = handle_of(self)->context;
-    return Py_NewRef(context == NULL ? Py_None : context);
+    struct handle *handle = handle_of(self);
+    if (handle->context == NULL) {
+        Py_RETURN_NONE;
+    }
+    return Py_XNewRef(handle_context(handle));
+}
+
+static PyObject *
+handle_get_context(PyObject *self, void *Py_UNUSED(closure))
+{
+    return handle_method_get_context(self, NULL);
 }
 
 static PyObject *
@@ -141,7 +149,7 @@ timer_handle_get_scheduled(PyObject *self, void *Py_UNUSED(closure))
     {"_loop", handle_get_object, NULL, NULL, (void *)offsetof(struct handle, loop)}, \
     {"_source_traceback", handle_get_object, NULL, NULL, (void *)offsetof(struct handle, source_traceback)}, \
     {"_repr", handle_get_object, NULL, NULL, (void *)offsetof(struct handle, repr)}, \
-    {"_context", handle_get_object, NULL, NULL, (void *)offsetof(struct handle, context)}
+    {"_context", handle_get_context, NULL, NULL, NULL}
 
 static PyMethodDef handle_methods[] = {HANDLE_METHODS, {NULL, NULL, 0, NULL}};
 static PyGetSetDef handle_getset[] = {HANDLE_GETSET, {NULL, NULL, NULL, NULL, NULL}};
@@ -206,7 +214,8 @@ handle_add_threadsafe_type(PyObject *module, module_state *state)
 static int
 handle_add_types(PyObject *module, module_state *state)
 {
-    state->Handle_type = handle_add_type(module, "rloop._rloop.Handle", state->Handle, sizeof(struct handle), handle_slots);
+    state->Handle_type = handle_add_type(module, "rloop._rloop.Handle", state->Handle, sizeof(struct handle),
+                                         handle_slots);
     if (state->Handle_type == NULL) {
         return -1;
     }

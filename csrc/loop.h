@@ -9,6 +9,7 @@
 #define RLOOP_LOOP_H
 
 #include "address_cache.h"
+#include "context_snapshot.h"
 #include "core.h"
 #include "fd_registry.h"
 #include "inbox.h"
@@ -45,6 +46,7 @@ struct loop {
     struct timer_heap timers;
     struct ready_queue new_timers;     /* of other threads, on their way into the heap */
     atomic_size_t cancelled_by_others; /* timers in the heap, or on their way; only without a GIL */
+    struct context_snapshot snapshot;  /* the context of handles that were given none */
     struct inbox inbox;
     struct fd_registry fds;
     struct loop_owned owned; /* head of the circular list */

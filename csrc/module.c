@@ -41,7 +41,7 @@ module_exec(PyObject *module)
     {
         return -1;
     }
-    if (stream_reader_setup(state) < 0 || handle_setup_types(module, state) < 0 ||
+    if (context_snapshot_setup(state) < 0 || stream_reader_setup(state) < 0 || handle_setup_types(module, state) < 0 ||
         stream_transport_setup_types(module, state) < 0 || pipe_transport_setup_types(module, state) < 0 ||
         datagram_transport_setup_types(module, state) < 0 || server_setup_types(module, state) < 0 ||
         sock_ops_setup_types(module, state) < 0 || tls_setup_types(module, state) < 0 ||
@@ -88,6 +88,7 @@ module_clear(PyObject *module)
     Py_CLEAR(state->kwnames_loop_name_context);
     Py_CLEAR(state->kwnames_context);
     Py_CLEAR(state->kwnames_debug);
+    Py_CLEAR(state->context_vars_type);
     Py_CLEAR(state->tls_do_handshake);
     Py_CLEAR(state->tls_wrapped);
     Py_CLEAR(state->tls_flushing);

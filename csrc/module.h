@@ -193,6 +193,7 @@ typedef struct module_state {
     bool accept_takes_context;           /* asyncio's _accept_connection2 takes context= (Python 3.15) */
     PyObject *sock_pool[MODULE_SOCK_POOL_SIZE]; /* memory for SockOperations (see sock_coroutine.c) */
     int sock_pool_count;
+    PyTypeObject *context_vars_type; /* what a context keeps its variables in, or NULL (see context_snapshot.c) */
     struct handle_pool handle_pool, timer_handle_pool, threadsafe_handle_pool;
 #define X(name) PyObject *str_##name;
     MODULE_STRINGS(X)
@@ -223,6 +224,7 @@ Py_ssize_t module_type_data_offset(PyTypeObject *type);
 /* Each room adds its types to the module. */
 int loop_setup_types(PyObject *module, module_state *state);
 int handle_setup_types(PyObject *module, module_state *state);
+int context_snapshot_setup(module_state *state);
 int stream_reader_setup(module_state *state);
 int stream_transport_setup_types(PyObject *module, module_state *state);
 int pipe_transport_setup_types(PyObject *module, module_state *state);
