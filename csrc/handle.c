@@ -399,13 +399,15 @@ handle_may_have_weakrefs(PyObject *self)
 #endif
 }
 
+/* A handle may be an argument of the next, and that of another: however long the chain, the stack holds. */
 void
 handle_dealloc(PyObject *self)
 {
+    PyObject_GC_UnTrack(self);
+    Py_TRASHCAN_BEGIN(self, handle_dealloc)
     PyTypeObject *type = Py_TYPE(self);
     struct handle *handle = handle_of(self);
     module_state *state = handle->loop != NULL ? handle->loop->state : PyType_GetModuleState(type);
-    PyObject_GC_UnTrack(self);
     if (handle_may_have_weakrefs(self)) {
         PyObject_ClearWeakRefs(self);
     }
@@ -419,4 +421,5 @@ handle_dealloc(PyObject *self)
         handle_free(self, type, handle->has_lock ? &state->threadsafe_handle_pool : &state->handle_pool);
     }
     Py_DECREF(type);
+    Py_TRASHCAN_END
 }

@@ -49,6 +49,16 @@ def test_arguments_arrive(loop, count):
     assert seen == [tuple(range(count))]
 
 
+@pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe"])
+def test_long_chain_of_handles_is_dropped(loop, method):
+    """Each handle is the only holder of the one before it."""
+    handle = None
+    for _ in range(200_000):
+        handle = getattr(loop, method)(lambda previous: None, handle)
+    spin(loop)
+    del handle
+
+
 def test_many_more_callbacks_than_any_first_size(loop):
     left = 20000
 
