@@ -94,6 +94,8 @@ module_clear(PyObject *module)
     Py_CLEAR(state->tls_flushing);
     Py_CLEAR(state->tls_shutdown);
     Py_CLEAR(state->tls_again_errors);
+    Py_CLEAR(state->ssl_object_type);
+    Py_CLEAR(state->ssl_object_read);
     return 0;
 }
 

@@ -39,6 +39,7 @@
     X(_do_flush) \
     X(_do_handshake) \
     X(_do_read) \
+    X(_do_read__copied) \
     X(_do_shutdown) \
     X(_ensure_resolved) \
     X(_eof) \
@@ -205,6 +206,7 @@ typedef struct module_state {
     /* asyncio.sslproto: the states that C tells apart, and a tuple of exceptions. */
     PyObject *tls_do_handshake, *tls_wrapped, *tls_flushing, *tls_shutdown;
     PyObject *tls_again_errors;
+    PyObject *ssl_object_type, *ssl_object_read; /* ssl.SSLObject and its read(), or NULL without ssl */
 } module_state;
 
 extern struct PyModuleDef rloop_module_def;

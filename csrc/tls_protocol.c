@@ -309,18 +309,23 @@ static PyType_Spec protocol_spec = {
     .slots = protocol_slots,
 };
 
-/* asyncio's names for what OpenSSL raises when it wants more; none where Python has no ssl. */
-static PyObject *
-tls_import_again_errors(void)
+/* What is missing where Python has no ssl: asyncio's names for what OpenSSL raises when it wants more, and SSLObject. */
+static int
+tls_import_ssl(module_state *state)
 {
     PyObject *module = PyImport_ImportModule("asyncio.sslproto");
-    PyObject *errors = module == NULL ? NULL : PyObject_GetAttrString(module, "SSLAgainErrors");
-    if (module != NULL && errors == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
-        PyErr_Clear();
-        errors = PyTuple_New(0);
+    PyObject *ssl = module == NULL ? NULL : PyObject_GetAttrString(module, "ssl");
+    if (ssl == Py_None) {
+        state->tls_again_errors = PyTuple_New(0);
+    }
+    else if (ssl != NULL && (state->ssl_object_type = PyObject_GetAttrString(ssl, "SSLObject")) != NULL &&
+             (state->ssl_object_read = PyObject_GetAttr(state->ssl_object_type, state->str_read)) != NULL)
+    {
+        state->tls_again_errors = PyObject_GetAttrString(module, "SSLAgainErrors");
     }
     Py_XDECREF(module);
-    return errors;
+    Py_XDECREF(ssl);
+    return state->tls_again_errors == NULL ? -1 : 0;
 }
 
 int
@@ -331,7 +336,7 @@ tls_setup_types(PyObject *module, module_state *state)
         (state->tls_do_handshake = PyObject_GetAttrString(phases, "DO_HANDSHAKE")) == NULL ||
         (state->tls_flushing = PyObject_GetAttrString(phases, "FLUSHING")) == NULL ||
         (state->tls_shutdown = PyObject_GetAttrString(phases, "SHUTDOWN")) == NULL ||
-        (state->tls_again_errors = tls_import_again_errors()) == NULL ||
+        tls_import_ssl(state) < 0 ||
         (state->TLSProtocolBase_type = module_add_type(module, &protocol_spec, NULL)) == NULL)
     {
         return -1;

@@ -5,7 +5,7 @@
  * One data_received() gets all that is there, decrypted straight into its bytes object.  OpenSSL is asked as often as
  * there are whole records; only where that is not known (after the handshake, or when a count can't be had) is it asked
  * until it raises SSLWantReadError, as asyncio does each time.  A read with room for more than it returns has used a
- * record up: OpenSSL never joins two.
+ * record up: OpenSSL never joins two.  An SSLObject with a read() of the user's is left to asyncio's own code.
  */
 #include "stream_reader.h"
 #include "tls.h"
@@ -184,9 +184,35 @@ read_give(struct tls_protocol *tls, PyObject *data)
     return read_call_receive(tls, data);
 }
 
+/* Can the object's read() fill memory, as ssl.SSLObject's own can?  One of the user's may know read(len) only, which is all
+ * that asyncio asks of it for a plain protocol. */
+static bool
+read_can_fill(const struct tls_protocol *tls)
+{
+    const module_state *state = tls->state;
+    if ((PyObject *)Py_TYPE(tls->ssl_object) == state->ssl_object_type) {
+        return true;
+    }
+    PyObject *method = PyObject_GetAttr(tls->ssl_object, state->str_read);
+    bool is_own = method != NULL && PyMethod_Check(method) && PyMethod_GET_FUNCTION(method) == state->ssl_object_read;
+    PyErr_Clear(); /* asyncio's code will say it */
+    Py_XDECREF(method);
+    return is_own;
+}
+
+static int
+read_copied_by_base(struct tls_protocol *tls)
+{
+    read_set_drained(tls); /* it asks until OpenSSL wants more */
+    return tls_call_base(tls, tls->state->str__do_read__copied);
+}
+
 static int
 read_copied(struct tls_protocol *tls)
 {
+    if (!read_can_fill(tls)) {
+        return read_copied_by_base(tls);
+    }
     bool is_end = false;
     PyObject *data = read_bytes(tls, &is_end);
     if (data == NULL && PyErr_Occurred()) {

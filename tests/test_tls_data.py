@@ -4,6 +4,7 @@ all kinds."""
 
 import asyncio
 import contextlib
+import functools
 import gc
 import random
 import ssl
@@ -109,10 +110,16 @@ class Viewed(BufferedRecorder):
 
 
 VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+BUFFERS = 7, 16384, 100_000
+FACTORIES_OF_BUFFERS = pytest.mark.parametrize(
+    "factory",
+    [functools.partial(Viewed, size) for size in BUFFERS],
+    ids=[f"buffer of {size}" for size in BUFFERS],
+)
 FACTORIES = pytest.mark.parametrize(
     "factory",
-    [Recorder, lambda: Viewed(7), lambda: Viewed(16384), lambda: Viewed(100_000)],
-    ids=["plain", "buffer of 7", "buffer of 16384", "buffer of 100000"],
+    [Recorder, *FACTORIES_OF_BUFFERS.args[1]],
+    ids=["plain", *FACTORIES_OF_BUFFERS.kwargs["ids"]],
 )
 
 
@@ -596,23 +603,49 @@ async def test_views_that_an_object_keeps(loop, server_context, client_context, 
         kept.clear()
 
 
-async def test_bytes_are_not_what_an_object_can_change_later(loop, server_context, client_context):
+async def test_object_whose_read_takes_no_buffer(loop, server_context, client_context):
+    """For a plain protocol asyncio asks for bytes, and that is all such a class may know."""
+    sizes = []
+
+    class Object(ssl.SSLObject):
+        def read(self, len=1024):
+            sizes.append(len)
+            return super().read(len)
+
+    client_context.sslobject_class = Object
+    async with secure_pair(loop, server_context, client_context) as (protocol, peer):
+        sizes.clear()
+        for start in range(0, 100_000, 20_000):
+            await peer.send(peer.encrypt(BIG[start : start + 20_000]))
+        await until(lambda: len(protocol.data) == 100_000)
+        assert protocol.data == BIG[:100_000]
+        assert set(sizes) == {256 * 1024}
+        with contextlib.suppress(ssl.SSLWantReadError):
+            peer.tls.unwrap()
+        peer.flush()
+        await within(protocol.lost)
+        assert protocol.events == ["made", "data", "eof", "lost"]
+
+
+async def test_bytes_are_not_what_a_debugger_can_change_later(loop, server_context, client_context):
+    """Frames of read() may live on, with what they were given to fill."""
     kept, received = [], []
 
-    class Keeping(ssl.SSLObject):
-        def read(self, len=1024, buffer=None):
-            if buffer is not None:
-                kept.append(memoryview(buffer))
-            return super().read(len, buffer)
+    def look(frame, event, argument):
+        if event == "call" and frame.f_code is ssl.SSLObject.read.__code__ and frame.f_locals["buffer"] is not None:
+            kept.append(memoryview(frame.f_locals["buffer"]))
 
     class Receiver(Recorder):
         def data_received(self, data):
             received.append(data)
 
-    client_context.sslobject_class = Keeping
     async with secure_pair(loop, server_context, client_context, Receiver) as (_, peer):
-        await peer.send(peer.encrypt(b"as it came"))
-        await until(lambda: received)
+        sys.setprofile(look)
+        try:
+            await peer.send(peer.encrypt(b"as it came"))
+            await until(lambda: received)
+        finally:
+            sys.setprofile(None)
         for view in kept:
             view[:] = bytes(view.nbytes)
         assert received == [b"as it came"]
@@ -620,7 +653,7 @@ async def test_bytes_are_not_what_an_object_can_change_later(loop, server_contex
 
 
 @pytest.mark.ours
-@FACTORIES
+@FACTORIES_OF_BUFFERS
 async def test_object_that_tells_of_more_than_it_read(loop, loop_errors, server_context, client_context, factory):
     """asyncio's own reads go wrong with it in other ways."""
     is_wrong = False
@@ -653,7 +686,7 @@ async def test_object_that_tells_of_less_than_nothing(loop, loop_errors, server_
 
     client_context.sslobject_class = Wrong
     for is_reader in True, False:
-        async with secure_pair(loop, server_context, client_context) as (protocol, peer):
+        async with secure_pair(loop, server_context, client_context, lambda: Viewed(7)) as (protocol, peer):
             if is_reader:
                 await peer.send(peer.encrypt(b"hello"))
             else:
