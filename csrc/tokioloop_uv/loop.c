@@ -261,8 +261,8 @@ uvcore_loop_init_uv(struct core_loop *loop)
     }
     uvcore_low_fds_release(&low);
     if (result < 0) {
-        if (uv_backend_fd(&loop->uv) >= 0) {
-            close(uv_backend_fd(&loop->uv)); /* libuv forgets it when a later step fails */
+        if (uv_backend_fd(&loop->uv) > STDERR_FILENO) { /* else it has not been opened: 0 is what was never set */
+            close(uv_backend_fd(&loop->uv));            /* libuv forgets it when a later step fails */
         }
         return result;
     }

@@ -155,8 +155,12 @@ def run_case(name, spec, folder, fault):
     fault.pause()
     loop = None
     gc.collect()
-    left = {fd for fd, what in open_fds().items() if fds.get(fd) != what}
-    if left and outcome is None:
+    now = open_fds()
+    left = {fd for fd, what in now.items() if fds.get(fd) != what}
+    if fds.keys() - now.keys():
+        outcome = "CLOSED"
+        told.append(f"closed: {fds.keys() - now.keys()}")
+    elif left and outcome is None:
         outcome = "LEAK"
         told.append(f"left open: {[os.readlink(f'/proc/self/fd/{fd}') for fd in left]}")
     return outcome, fault, list(told), result

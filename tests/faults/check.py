@@ -13,8 +13,8 @@ libuv aborts  libuv calls abort(); it has no other answer when its table of file
 
 And what may not: a process that dies (CRASH), a loop that does not end (HANG), a fault that should not be seen at all,
 as an interrupted call, but is (SEEN), a program that waits or ends with less than it should though nobody was told
-(SILENT), bytes that are not the ones sent (WRONG), an open file too many (LEAK), a loop that is no use afterwards
-(BROKEN).
+(SILENT), bytes that are not the ones sent (WRONG), an open file too many (LEAK) or one too few (CLOSED), a loop that is
+no use afterwards (BROKEN).
 """
 
 import argparse
