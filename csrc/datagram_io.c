@@ -6,8 +6,8 @@
  * sends the oldest, and when that has gone the others follow until one is refused again.
  *
  * Addresses that socket_info.c can't make sense of (a host's name, an unusual family, a wrong type) go to the Python
- * socket's own sendto(), whose lookup or error is the right one.  It can't wait, so that a refused one waits on a watch
- * over a copy of the fd: the fd itself is the core's.
+ * socket's own sendto(), whose lookup or error is the right one; and where they are of an unusual family, it is its
+ * recvfrom() that receives.  It can't wait, which is done by a watch over a copy of the fd: the fd itself is the core's.
  */
 #include "datagram_transport.h"
 
@@ -85,6 +85,75 @@ datagram_on_datagram(void *owner, ssize_t result, const struct sockaddr *from, s
         loop_warn_if_slow(loop, self, start_ns);
     }
     Py_DECREF(self);
+}
+
+static void
+watch_end(struct datagram_transport *t, int *fd)
+{
+    if (*fd < 0) {
+        return;
+    }
+    /* At once, not lazily: the kernel would go on to report a closed number while another one of the same socket is
+     * open. */
+    fd_registry_forget(t->loop, *fd);
+    close(*fd);
+    *fd = -1;
+}
+
+/* Watch a new copy of the transport's fd, *fd: 0, or -1 with an exception. */
+static int
+watch_begin(struct datagram_transport *t, int *fd, unsigned direction, fd_ready run)
+{
+    *fd = fcntl(t->fd, F_DUPFD_CLOEXEC, 0);
+    if (*fd < 0) {
+        errors_set(-errno);
+        return -1;
+    }
+    if (fd_registry_watch(t->loop, *fd, direction, run, t->self) < 0) {
+        close(*fd);
+        *fd = -1;
+        return -1;
+    }
+    return 0;
+}
+
+static int
+receive_by_python(struct loop *loop, PyObject *self)
+{
+    struct datagram_transport *t = datagram_transport_of(self);
+    PyObject *pair = PyObject_CallMethod(t->sock, "recvfrom", "i", LOOP_READ_BUFFER_SIZE);
+    PyObject *data, *address;
+    if (pair == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_BlockingIOError) || PyErr_ExceptionMatches(PyExc_InterruptedError)) {
+            PyErr_Clear();
+        }
+        else if (PyErr_ExceptionMatches(PyExc_OSError)) {
+            receive_error(loop, t, "Exception in callback DatagramTransport._read_ready()");
+        }
+        else if (loop_is_reportable(loop)) {
+            datagram_fatal_error(t, "Fatal read error on datagram transport");
+        }
+    }
+    else if (!PyArg_ParseTuple(pair, "OO", &data, &address)) {
+        datagram_fatal_error(t, "Fatal read error on datagram transport");
+    }
+    else if (protocol_datagram_received(&t->protocol, t->state, data, address) < 0) {
+        datagram_report(loop, t, "Exception in callback DatagramTransport._read_ready()");
+    }
+    Py_XDECREF(pair);
+    return 0;
+}
+
+int
+datagram_watch_python(struct datagram_transport *t)
+{
+    return t->read_fd >= 0 ? 0 : watch_begin(t, &t->read_fd, CORE_READABLE, receive_by_python);
+}
+
+void
+datagram_unwatch_python(struct datagram_transport *t)
+{
+    watch_end(t, &t->read_fd);
 }
 
 /* --- flow control */
@@ -188,19 +257,6 @@ queue_put_back(struct datagram_transport *t, struct datagram_item *item)
     t->buffer_size += item_size(t, item);
 }
 
-static void
-send_stop_waiting(struct datagram_transport *t)
-{
-    if (t->wait_fd < 0) {
-        return;
-    }
-    /* At once, not lazily: the kernel would go on to report a closed number while another one of the same socket is
-     * open. */
-    fd_registry_forget(t->loop, t->wait_fd);
-    close(t->wait_fd);
-    t->wait_fd = -1;
-}
-
 void
 datagram_drop_pending(struct datagram_transport *t)
 {
@@ -211,13 +267,13 @@ datagram_drop_pending(struct datagram_transport *t)
     if (in_flight != NULL) {
         queue_put_back(t, in_flight);
     }
-    send_stop_waiting(t);
+    watch_end(t, &t->wait_fd);
 }
 
 void
 datagram_clear_queue(struct datagram_transport *t)
 {
-    send_stop_waiting(t);
+    watch_end(t, &t->wait_fd);
     t->is_in_flight = false;
     while (t->head != NULL) {
         item_free(queue_take(t));
@@ -281,17 +337,7 @@ send_arm(struct datagram_transport *t)
         t->is_in_flight = true;
         return 0;
     }
-    t->wait_fd = fcntl(t->fd, F_DUPFD_CLOEXEC, 0);
-    if (t->wait_fd < 0) {
-        errors_set(-errno);
-        return -1;
-    }
-    if (fd_registry_watch(t->loop, t->wait_fd, CORE_WRITABLE, send_on_writable, t->self) < 0) {
-        close(t->wait_fd);
-        t->wait_fd = -1;
-        return -1;
-    }
-    return 0;
+    return watch_begin(t, &t->wait_fd, CORE_WRITABLE, send_on_writable);
 }
 
 /* No loss is scheduled, and the loop is open. */
@@ -354,7 +400,7 @@ static int
 send_on_writable(struct loop *loop, PyObject *self)
 {
     struct datagram_transport *t = datagram_transport_of(self);
-    send_stop_waiting(t);
+    watch_end(t, &t->wait_fd);
     send_flush(loop, t);
     return 0;
 }

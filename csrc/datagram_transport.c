@@ -28,6 +28,7 @@ datagram_close_core(struct datagram_transport *t)
     Py_XDECREF(result);
     PyErr_SetRaisedException(exception);
     datagram_clear_queue(t);
+    datagram_unwatch_python(t);
     fd_registry_release(t->loop, t->fd, t->self);
     t->datagram = NULL;
     t->loop->core->datagram_close(datagram);
@@ -103,6 +104,7 @@ void
 datagram_recv_stop(struct datagram_transport *t)
 {
     t->is_receiving = false;
+    datagram_unwatch_python(t);
     if (t->datagram != NULL) {
         t->loop->core->datagram_recv_stop(t->datagram);
     }
@@ -238,7 +240,7 @@ datagram_new(struct loop *loop, int fd, PyObject *sock, PyObject *protocol, PyOb
     t->state = loop->state;
     t->loop = (struct loop *)Py_NewRef(loop);
     t->fd = fd;
-    t->wait_fd = -1;
+    t->wait_fd = t->read_fd = -1;
     t->sock = Py_NewRef(sock);
     flow_control_init(&t->flow);
     datagram_find_family(t);
@@ -277,9 +279,14 @@ datagram_recv_start(struct datagram_transport *t)
     if (t->datagram == NULL || t->is_closing || t->is_paused) {
         return;
     }
-    int result = t->loop->core->datagram_recv_start(t->datagram);
-    if (result < 0) {
+    int result = 0;
+    if (!socket_info_knows(t->family)) {
+        result = datagram_watch_python(t);
+    }
+    else if ((result = t->loop->core->datagram_recv_start(t->datagram)) < 0) {
         errors_set(result);
+    }
+    if (result < 0) {
         datagram_fatal_error(t, "Fatal read error on datagram transport");
         return;
     }

@@ -49,6 +49,7 @@ struct datagram_transport {
     int fd; /* kept for repr when closed */
     int family;
     int wait_fd;        /* a copy of the fd, watched until the Python socket can send on; -1 when it isn't */
+    int read_fd;        /* another, watched while the Python socket is to receive; -1 when it isn't */
     unsigned conn_lost; /* > 0: the loss is scheduled; counts on with each lost write, as asyncio does */
     bool is_connected;
     bool is_receiving;
@@ -92,6 +93,9 @@ extern const struct core_datagram_events datagram_core_events;
 
 /* sendto(), once its arguments were found right: 0, or -1 with an exception for the caller. */
 int datagram_send(struct datagram_transport *t, PyObject *data, PyObject *address);
+/* Receiving for a family whose addresses only the Python socket can make: 0, or -1 with an exception. */
+int datagram_watch_python(struct datagram_transport *t);
+void datagram_unwatch_python(struct datagram_transport *t);
 /* After the limits or the buffer changed: pause_writing() if it is too full.  0, or -1 with an exception that must
  * leave run_forever. */
 int datagram_maybe_pause(struct datagram_transport *t);

@@ -74,8 +74,10 @@ socket_info_address(module_state *Py_UNUSED(state), const struct sockaddr *addre
         return address_from_inet6((const struct sockaddr_in6 *)address);
     case AF_UNIX:
         return address_from_unix((const struct sockaddr_un *)address, len);
-    default:
-        return Py_BuildValue("(iy#)", (int)address->sa_family, address->sa_data, (Py_ssize_t)sizeof address->sa_data);
+    default: {
+        Py_ssize_t size = (Py_ssize_t)len - (Py_ssize_t)offsetof(struct sockaddr, sa_data);
+        return Py_BuildValue("(iy#)", (int)address->sa_family, address->sa_data, size > 0 ? size : 0);
+    }
     }
 }
 

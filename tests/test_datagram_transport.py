@@ -5,6 +5,7 @@ import asyncio
 import gc
 import os
 import socket
+import struct
 import warnings
 
 import pytest
@@ -253,3 +254,29 @@ async def test_connection_lost_that_raises(loop, loop_errors):
     await turns()
     assert [str(context["exception"]) for context in loop_errors] == ["on purpose"]
     loop_errors.clear()
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_NETLINK"), reason="a family of Linux")
+async def test_addresses_of_an_unusual_family(loop):
+    """What the kernel says of the loopback interface, when it is asked over netlink: rtnetlink(7)."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    sock.setblocking(False)
+    sock.bind((0, 0))
+    transport, protocol = await loop.create_datagram_endpoint(Datagrams, sock=sock)
+    assert transport.get_extra_info("sockname") == sock.getsockname()
+    assert transport.get_extra_info("peername") == (0, 0)
+    get_link, request, loopback = 18, 1, 1
+    question = struct.pack("=IHHIIBxHiII", 32, get_link, request, 7, 0, socket.AF_UNSPEC, 0, loopback, 0, 0)
+    transport.sendto(question, (0, 0))
+    await until(lambda: protocol.received)
+    ((answer, address),) = protocol.received
+    assert address == (0, 0)
+    assert struct.unpack_from("=IHHI", answer)[3] == 7
+    transport.pause_reading()
+    transport.sendto(question, (0, 0))
+    await turns()
+    assert len(protocol.received) == 1
+    transport.resume_reading()
+    await until(lambda: len(protocol.received) == 2)
+    transport.close()
+    assert await protocol.lost is None
