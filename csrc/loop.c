@@ -344,17 +344,18 @@ loop_init(PyObject *self, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_RuntimeError, "the loop has been initialized already");
         return -1;
     }
+    loop->is_closed = true; /* until it is open: BaseEventLoop.__init__ says that it is, and its __del__ would close it */
     loop->core = core_by_name(name);
     if (loop->core == NULL) {
         PyErr_Format(PyExc_ValueError, "no core is called '%s'", name);
         return -1;
     }
     int result = loop->core->loop_create(&loop_hooks, loop, &loop->core_loop);
-    loop->is_closed = result < 0; /* BaseEventLoop.__init__ has opened it; its __del__ would close what is not there */
     if (result < 0) {
         errors_set(result);
         return -1;
     }
+    loop->is_closed = false;
     loop_options_apply(loop);
     inbox_open(&loop->inbox, loop->core, loop->core_loop);
     loop_find_overrides(loop);

@@ -399,3 +399,67 @@ async def test_file_descriptor_is_closed_only_once(loop):
         assert right.recv(100) == b"still open"
         left.close()
         right.close()
+
+
+async def test_what_a_lost_transport_tells(loop):
+    left, right = socket.socketpair()
+    with right:
+        transport, protocol = await loop.create_connection(Recorder, sock=left)
+        sock = transport.get_extra_info("socket")
+        transport.close()
+        await protocol.lost
+        assert sock.fileno() == -1 and transport.get_extra_info("socket").fileno() == -1
+        assert transport.get_extra_info("sockname") == ""
+        assert transport.is_closing() and transport.get_write_buffer_size() == 0
+        transport.write(b"nobody hears this")
+        transport.close()
+        transport.abort()
+
+
+async def test_the_waiter_for_an_empty_buffer(loop):
+    """_make_empty_waiter() is what asyncio's sendfile() calls."""
+    left, right = socket.socketpair()
+    with right:
+        right.setblocking(False)
+        transport, protocol = await loop.create_connection(Recorder, sock=left)
+        assert transport._make_empty_waiter().done()
+        with pytest.raises(RuntimeError, match="Empty waiter is already set"):
+            transport._make_empty_waiter()
+        transport._reset_empty_waiter()
+        transport.write(bytes(1 << 20))
+        waiter = transport._make_empty_waiter()
+        assert not waiter.done()
+        with pytest.raises(RuntimeError, match="unable to write; sendfile is in progress"):
+            transport.write(b"x")
+        received = 0
+        while received < 1 << 20:
+            received += len(await loop.sock_recv(right, 1 << 20))
+        await waiter
+        transport._reset_empty_waiter()
+        transport.write(bytes(1 << 22))
+        waiter = transport._make_empty_waiter()
+        transport.abort()
+        await protocol.lost
+        with pytest.raises(ConnectionError, match="Connection is closed by peer"):
+            await waiter
+        transport._reset_empty_waiter()
+        with pytest.raises(AttributeError):
+            transport._make_empty_waiter()
+
+
+async def test_fatal_error_as_other_transports_call_it(loop, loop_errors):
+    left, right = socket.socketpair()
+    with right:
+        transport, protocol = await loop.create_connection(Recorder, sock=left)
+        error = ZeroDivisionError("on purpose")
+        transport._fatal_error(error, "A message")
+        assert await protocol.lost is error
+        (context,) = loop_errors
+        assert context["message"] == "A message" and context["exception"] is error
+        assert context["transport"] is transport and context["protocol"] is protocol
+        loop_errors.clear()
+    left, right = socket.socketpair()
+    with right:
+        transport, protocol = await loop.create_connection(Recorder, sock=left)
+        transport._fatal_error(OSError(errno.EIO, "on purpose"))
+        assert (await protocol.lost).errno == errno.EIO

@@ -106,3 +106,25 @@ def test_the_loop_is_checked_before_the_time(loop):
     loop.close()
     with pytest.raises(RuntimeError, match="Event loop is closed"):
         loop.call_at("soon", int)
+
+
+def test_handles_run_by_hand(loop, loop_errors):
+    """asyncio.Handle._run() is what other loops call."""
+    ran = []
+    handle = loop.call_soon(ran.append, 1)
+    handle._run()
+    assert ran == [1]
+    loop.run_until_complete(asyncio.sleep(0))
+    assert ran == [1, 1]
+    loop.call_soon(int, "x")._run()
+    (context,) = loop_errors
+    assert isinstance(context["exception"], ValueError)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop_errors.clear()
+
+
+def test_a_timer_tells_whether_it_is_scheduled(loop):
+    timer = loop.call_later(0, int)
+    assert timer._scheduled
+    loop.run_until_complete(asyncio.sleep(0.002))
+    assert not timer._scheduled

@@ -370,3 +370,41 @@ async def test_pipe_in_a_thread_that_blocks(loop):
     await protocol.lost
     thread.join()
     assert protocol.data == b"".join(b"%d\n" % number for number in range(1000))
+
+
+@pytest.mark.parametrize("data", ["text", 5, None, [b"x"]])
+async def test_what_a_pipe_does_not_take(loop, data):
+    read_end, write_end = os.pipe()
+    with open(read_end, "rb", 0), open(write_end, "wb", 0) as writer:
+        transport, protocol = await loop.connect_write_pipe(Recorder, writer)
+        with pytest.raises(AssertionError):
+            transport.write(data)
+        transport.close()
+        assert await protocol.lost is None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of asyncio's half-made transports
+@pytest.mark.parametrize("connect", ["connect_read_pipe", "connect_write_pipe"])
+async def test_what_is_no_pipe(loop, connect, tmp_path):
+    class NoNumber:
+        def fileno(self):
+            return "a number"
+
+        def close(self):
+            pass
+
+    class Closed(NoNumber):
+        def fileno(self):
+            return number
+
+    with open(tmp_path / "file", "wb") as file:
+        with pytest.raises(ValueError, match="ipe transport is"):
+            await getattr(loop, connect)(Recorder, file)
+    with pytest.raises(TypeError):
+        await getattr(loop, connect)(Recorder, NoNumber())
+    with pytest.raises(AttributeError):
+        await getattr(loop, connect)(Recorder, object())
+    number = os.open(os.devnull, os.O_RDONLY)
+    os.close(number)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        await getattr(loop, connect)(Recorder, Closed())

@@ -350,3 +350,19 @@ def test_an_own_call_soon_sees_the_protocols_calls(loop_factory):
     loop.run_until_complete(main())
     loop.close()
     assert seen.count("connection_made") == 2
+
+
+@pytest.mark.ours("asyncio's loops can be initialized again, and leave their files behind")
+def test_a_loop_is_initialized_once(loop_factory):
+    from rloop._rloop import LoopBase
+
+    loop = loop_factory()
+    with pytest.raises(RuntimeError, match="the loop has been initialized already"):
+        LoopBase.__init__(loop, "mio")
+    loop.close()
+
+    class Unknown(type(loop)):
+        _core = "unknown"
+
+    with pytest.raises(ValueError, match="no core is called 'unknown'"):
+        Unknown()

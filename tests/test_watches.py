@@ -441,3 +441,36 @@ async def test_hundreds_of_fds(loop):
         assert loop.remove_reader(left) is True
         left.close()
         right.close()
+
+
+@pytest.mark.parametrize("add, remove", [("add_reader", "remove_reader"), ("add_writer", "remove_writer")])
+@pytest.mark.parametrize(
+    "what, error",
+    [(-1, ValueError), (1 << 40, OverflowError), ("text", ValueError), (1.5, ValueError), (None, ValueError)],
+)
+def test_what_is_no_file(loop, add, remove, what, error):
+    with pytest.raises(error):
+        getattr(loop, add)(what, int)
+    if error is ValueError:  # with the other one, asyncio's answer is "not watched"
+        with pytest.raises(ValueError, match="Invalid file"):
+            getattr(loop, remove)(what)
+
+
+@pytest.mark.parametrize("arguments", [(), (0,)])
+def test_missing_arguments(loop, arguments):
+    for name in ("add_reader", "add_writer"):
+        with pytest.raises(TypeError, match="missing .*required positional argument"):
+            getattr(loop, name)(*arguments)
+
+
+def test_private_names_that_asyncio_itself_uses(loop, socket_pair):
+    left, right = socket_pair
+    called = []
+    handle = loop._add_writer(left.fileno(), called.append, "writable")
+    assert isinstance(handle, asyncio.Handle)
+    loop._add_reader(left.fileno(), called.append, "readable")
+    right.send(b"x")
+    loop.run_until_complete(turns(3))
+    assert loop._remove_writer(left.fileno()) and loop._remove_reader(left.fileno())
+    assert not loop._remove_writer(left.fileno())
+    assert set(called) == {"writable", "readable"}
