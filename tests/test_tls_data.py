@@ -567,6 +567,32 @@ async def test_object_class_of_the_user(loop, server_context, client_context):
         assert "read" in calls
 
 
+async def test_object_that_does_not_take_everything(loop, server_context, client_context):
+    """What write() has not taken waits until the peer has been heard, as when OpenSSL has to read first."""
+    refusals = []
+
+    class Choosy(ssl.SSLObject):
+        is_choosy = False
+
+        def write(self, data):
+            if self.is_choosy and len(refusals) < 10 and len(data) % 3 == 0:
+                refusals.append(len(data))
+                raise ssl.SSLWantReadError
+            return super().write(data[:1000] if self.is_choosy else data)
+
+    client_context.sslobject_class = Choosy
+    async with secure_pair(loop, server_context, client_context) as (protocol, peer):
+        protocol.transport.get_extra_info("ssl_object").is_choosy = True
+        for start in range(0, 30_000, 10_000):
+            protocol.transport.write(BIG[start : start + 10_000])
+        assert refusals and protocol.transport.get_write_buffer_size() > 0
+        while len(peer.data) < 30_000:
+            await peer.send(peer.encrypt(b"go on"))
+            await turns()
+        assert peer.data == BIG[:30_000] and len(refusals) > 1
+        await until(lambda: protocol.transport.get_write_buffer_size() == 0)
+
+
 @FACTORIES
 async def test_views_that_an_object_keeps(loop, server_context, client_context, factory):
     """What a method of the user's object has seen lives as long as its views, and what comes is not theirs."""
