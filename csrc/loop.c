@@ -177,7 +177,9 @@ loop_find_overrides(struct loop *loop)
 static int
 loop_setattr(PyObject *self, PyObject *name, PyObject *value)
 {
-    int result = PyObject_GenericSetAttr(self, name, value);
+    if (PyObject_GenericSetAttr(self, name, value) < 0) {
+        return -1;
+    }
     struct loop *loop = (struct loop *)self;
     module_state *state = loop->state;
     if (name == state->str_time || name == state->str_call_at || name == state->str_call_soon ||
@@ -185,7 +187,7 @@ loop_setattr(PyObject *self, PyObject *name, PyObject *value)
     {
         loop_find_overrides(loop);
     }
-    return result;
+    return 0;
 }
 
 static PyObject *

@@ -29,6 +29,12 @@ def test_attributes_can_be_set(loop):
     assert loop.slow_callback_duration == 3
 
 
+@pytest.mark.parametrize("name", ["time", "call_at", "call_soon", "create_future", "nothing"])
+def test_attribute_that_is_not_the_instances_can_not_be_deleted(loop, name):
+    with pytest.raises(AttributeError, match=name):
+        delattr(loop, name)
+
+
 def test_subclass_with_its_own_init(loop_factory, no_leaks):
     class Loop(loop_factory):
         def __init__(self, name):
