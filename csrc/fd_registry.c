@@ -236,12 +236,11 @@ fd_registry_forget(struct loop *loop, int fd)
 int
 fd_registry_claim(struct loop *loop, int fd, PyObject *transport)
 {
-    struct fd_entry *entry = registry_entry(loop, fd);
-    if (entry == NULL) {
+    if (registry_entry(loop, fd) == NULL) {
         return -1;
     }
-    fd_registry_forget(loop, fd);
-    entry->transport = transport;
+    fd_registry_forget(loop, fd); /* the end of what was watched may lay the entries anew */
+    loop->fds.entries[fd].transport = transport;
     return 0;
 }
 
@@ -387,8 +386,10 @@ user_watch(struct loop *loop, int fd, unsigned direction, PyObject *const *args,
         Py_DECREF(handle);
         return NULL;
     }
-    if (!PyLong_Check(args[0])) {
-        Py_XSETREF(loop->fds.entries[fd].watch->fileobj, Py_NewRef(args[0]));
+    /* The end of the callback that was replaced may have closed the loop. */
+    struct fd_watch *watch = loop->fds.entries[fd].watch;
+    if (watch != NULL && !PyLong_Check(args[0])) {
+        Py_XSETREF(watch->fileobj, Py_NewRef(args[0]));
     }
     return handle;
 }

@@ -3,6 +3,7 @@
 
 import asyncio
 import contextvars
+import fcntl
 import os
 import pty
 import socket
@@ -104,6 +105,42 @@ async def test_a_new_callback_replaces_the_old(loop, socket_pair):
     assert seen == ["new"]
     assert loop.remove_reader(left) is True
     assert loop.remove_reader(left) is False
+
+
+class Ending:
+    """A callback that does something when it is dropped."""
+
+    def __init__(self, act):
+        self.act = act
+
+    def __call__(self):
+        pass
+
+    def __del__(self):
+        self.act()
+
+
+def test_replaced_callback_whose_end_closes_the_loop(loop, socket_pair):
+    left, _ = socket_pair
+    loop.add_reader(left, Ending(loop.close))
+    loop.add_reader(left, int)
+    assert loop.is_closed()
+
+
+async def test_replaced_callback_whose_end_watches_another_file(loop):
+    """The new file's number is far beyond all before; the old one is a transport's by then."""
+    left, right = socket.socketpair()
+    far = fcntl.fcntl(right, fcntl.F_DUPFD_CLOEXEC, 700)
+    left.setblocking(False)
+    loop.add_reader(left, Ending(lambda: loop.add_reader(far, int)))
+    transport, _ = await loop.create_connection(asyncio.Protocol, sock=left)
+    with pytest.raises(RuntimeError, match="is used by transport"):
+        loop.add_reader(transport.get_extra_info("socket"), int)
+    loop.remove_reader(far)
+    os.close(far)
+    transport.abort()
+    right.close()
+    await turns()
 
 
 async def test_fd_numbers_and_objects_mean_the_same(loop, socket_pair):
