@@ -85,6 +85,7 @@ datagram_on_datagram(void *owner, ssize_t result, const struct sockaddr *from, s
         loop_warn_if_slow(loop, self, start_ns);
     }
     Py_DECREF(self);
+    loop_end_callback(loop);
 }
 
 static void
@@ -421,6 +422,7 @@ datagram_on_sent(void *owner, int status)
         send_flush(loop, t);
     }
     Py_DECREF(self);
+    loop_end_callback(loop);
 }
 
 const struct core_datagram_events datagram_core_events = {

@@ -94,6 +94,7 @@ watch_deliver(struct fd_watch *watch, unsigned direction)
         loop_fail(loop);
     }
     Py_DECREF(side.object);
+    loop_end_callback(loop);
     return result;
 }
 

@@ -239,3 +239,52 @@ def test_stopping_the_loop_holds_nothing_back(loop):
     transport.close()
     loop.run_until_complete(protocol.lost)
     peer.close()
+
+
+@pytest.mark.parametrize("kind", ["files", "datagrams"])
+def test_what_one_file_s_callback_writes_is_there_in_the_next_one_s(loop, kind):
+    """Both are ready in the same turn, in whatever order."""
+
+    async def main():
+        transport, protocol, peer = await connected(loop)
+        await settle(transport, peer)
+        seen = []
+
+        def ready():
+            if not seen:
+                transport.write(b"1")
+                transport.write(b"2")
+            seen.append(received(peer) if seen else b"")
+
+        class Receiver(asyncio.DatagramProtocol):
+            def datagram_received(self, data, address):
+                ready()
+
+        endpoints, senders = [], []
+        for _ in range(2):
+            end = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            end.setblocking(False)
+            end.bind(("127.0.0.1", 0))
+            sender.connect(end.getsockname())
+            senders.append(sender)
+            if kind == "files":
+                loop.add_reader(end, lambda end=end: (end.recv(10), ready()))
+                endpoints.append(end)
+            else:
+                endpoints.append((await loop.create_datagram_endpoint(Receiver, sock=end))[0])
+        for sender in senders:
+            sender.send(b"x")
+        while len(seen) < 2:
+            await asyncio.sleep(0)
+        assert seen == [b"", b"12"]
+        for end, sender in zip(endpoints, senders, strict=True):
+            if kind == "files":
+                loop.remove_reader(end)
+            end.close()
+            sender.close()
+        transport.close()
+        await protocol.lost
+        peer.close()
+
+    loop.run_until_complete(main())
