@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The Loop's base type in C: its life, one turn, running, and the hooks that the core calls around its wait.
+ * The Loop's base type in C: its life, its state as Python sees it, and its methods' table.  loop_turn.c runs it.
  *
  * rloop.RLoop and rloop.TokioLoop inherit from this type and from asyncio.BaseEventLoop; what both halves need is a field
  * here with a descriptor of asyncio's name.  All of it belongs to the loop's thread, save what inbox.h guards.
@@ -9,7 +9,6 @@
 
 #include "datagram_transport.h"
 #include "errors.h"
-#include "handle.h"
 #include "loop_calls.h"
 #include "pipe_transport.h"
 #include "server.h"
@@ -19,136 +18,7 @@
 #include <stddef.h>
 #include <structmember.h>
 
-/* --- the core's hooks */
-
-static void
-loop_before_block(void *owner)
-{
-    struct loop *loop = owner;
-    loop->blocked = PyEval_SaveThread();
-}
-
-static void
-loop_after_block(void *owner)
-{
-    struct loop *loop = owner;
-    PyEval_RestoreThread(loop->blocked);
-    loop->blocked = NULL;
-}
-
-/* Run the first `count` items.  On failure the loop keeps the exception and the rest, which is returned, stays queued. */
-static size_t
-loop_run_queue(struct loop *loop, struct ready_queue *queue, size_t count)
-{
-    for (; count > 0 && loop->failure == NULL; count--) {
-        struct ready_item item = ready_queue_pop(queue);
-        if (item.run(loop, item.object) < 0) {
-            loop_fail(loop);
-        }
-        Py_DECREF(item.object);
-        loop_end_callback(loop);
-    }
-    return count;
-}
-
-void
-loop_run_late(struct loop *loop)
-{
-    while (loop->late.count > 0) {
-        struct ready_item item = ready_queue_pop(&loop->late);
-        if (item.run(loop, item.object) < 0) {
-            loop_fail(loop);
-        }
-        Py_DECREF(item.object);
-    }
-}
-
-static void
-loop_before_first_delivery(void *owner)
-{
-    struct loop *loop = owner;
-    if (PyErr_CheckSignals() < 0 || inbox_drain(&loop->inbox, &loop->ready, &loop->new_timers) < 0 ||
-        loop_collect_timers(loop) < 0)
-    {
-        loop_fail(loop);
-        loop->not_run = loop->ready.count;
-        return;
-    }
-    loop->not_run = loop_run_queue(loop, &loop->ready, loop->ready.count);
-}
-
-static const struct core_hooks loop_hooks = {
-    .before_block = loop_before_block,
-    .after_block = loop_after_block,
-    .before_first_delivery = loop_before_first_delivery,
-};
-
-/* --- one turn */
-
-static int
-loop_timeout_ns(struct loop *loop, int64_t *timeout_ns)
-{
-    if (loop->ready.count > 0 || loop->is_stopping) {
-        *timeout_ns = 0;
-        return 0;
-    }
-    const struct timer_entry *first = timer_heap_first(&loop->timers);
-    if (first == NULL || first->deadline_ns == INT64_MAX) {
-        *timeout_ns = -1;
-        return 0;
-    }
-    int64_t deadline_ns = first->deadline_ns;
-    int64_t now_ns;
-    if (loop_clock_ns(loop, &now_ns) < 0) {
-        return -1;
-    }
-    *timeout_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
-    return 0;
-}
-
-/* The turn was left early: timers that are due still go behind what was queued before them and before what was queued since. */
-static void
-loop_requeue_due(struct loop *loop)
-{
-    struct ready_queue *ready = &loop->ready;
-    size_t count = ready->count;
-    for (size_t i = 0; i <= count; i++) {
-        while (i == loop->not_run && loop->due.count > 0) {
-            struct ready_item item = ready_queue_pop(&loop->due);
-            if (ready_queue_push(ready, item.run, item.object) < 0) {
-                PyErr_WriteUnraisable((PyObject *)loop);
-            }
-        }
-        if (i < count) {
-            struct ready_item item = ready_queue_pop(ready);
-            ready_queue_push(ready, item.run, item.object);
-        }
-    }
-}
-
-static int
-loop_turn(struct loop *loop)
-{
-    int64_t timeout_ns;
-    if (loop_timeout_ns(loop, &timeout_ns) < 0) {
-        return -1;
-    }
-    loop->not_run = 0;
-    int result = loop->core->loop_poll(loop->core_loop, timeout_ns);
-    loop_end_callback(loop);
-    if (result < 0 && loop->failure == NULL) {
-        errors_set(result);
-        return -1;
-    }
-    loop_run_queue(loop, &loop->due, loop->due.count);
-    if (loop->failure == NULL) {
-        return 0;
-    }
-    loop_requeue_due(loop);
-    PyErr_SetRaisedException(loop->failure);
-    loop->failure = NULL;
-    return -1;
-}
+/* --- what a program has put in our methods' place */
 
 /* Is `name`, as the loop or its class has it, something else than our own method?  (No look into the instance's dictionary: it
  * would be made by that, and then be in the way of every attribute.) */
@@ -163,7 +33,7 @@ loop_overrides(PyObject *self, PyObject *name, PyCFunction function)
     return result;
 }
 
-static void
+void
 loop_find_overrides(struct loop *loop)
 {
     PyObject *self = (PyObject *)loop;
@@ -188,22 +58,6 @@ loop_setattr(PyObject *self, PyObject *name, PyObject *value)
         loop_find_overrides(loop);
     }
     return 0;
-}
-
-static PyObject *
-loop_method_run_turns(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    struct loop *loop = (struct loop *)self;
-    if (loop_check_closed(loop) < 0) {
-        return NULL;
-    }
-    loop_find_overrides(loop);
-    Py_XSETREF(loop->future_kwargs, Py_BuildValue("{OO}", loop->state->str_loop, self));
-    int result = loop->future_kwargs == NULL ? -1 : 0;
-    while (result == 0 && (result = loop_turn(loop)) == 0 && !loop->is_stopping) {
-    }
-    Py_CLEAR(loop->future_kwargs);
-    return result < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* --- state that Python sees */
@@ -352,7 +206,7 @@ loop_init(PyObject *self, PyObject *args, PyObject *kwargs)
         PyErr_Format(PyExc_ValueError, "no core is called '%s'", name);
         return -1;
     }
-    int result = loop->core->loop_create(&loop_hooks, loop, &loop->core_loop);
+    int result = loop->core->loop_create(&loop_core_hooks, loop, &loop->core_loop);
     if (result < 0) {
         errors_set(result);
         return -1;
