@@ -2,7 +2,7 @@
 #
 # Each target is a script in tools/.  PYTHON=/path/to/python3 chooses the interpreter; otherwise tools/find_python does.
 
-.PHONY: help demo build test test-py test-native test-asan test-tsan test-debug test-faults test-interrupts \
+.PHONY: help demo build test test-py test-native test-asan test-tsan test-debug test-faults test-interrupts test-load soak \
 	test-differential test-defects test-new-libuv coverage fuzz conformance kqueue-check format lint bench bench-all bench-quick bench-threads clean distclean
 .SILENT:
 
@@ -19,6 +19,8 @@ help:
 	echo "make fuzz            SECONDS=60: the contract's operations and TLS input, so long each"
 	echo "make test-faults     programs in which each allocation, then each system call of rloop fails once"
 	echo "make test-interrupts KeyboardInterrupt and cancellation at every point of the same programs, and signals at random ones"
+	echo "make test-load       two million connections, ten thousand at once, resets, slow readers: a table; 10 minutes a loop"
+	echo "make soak            MINUTES=10: mixed traffic on both loops, and a chart of what they hold, which must not grow"
 	echo "make test-new-libuv  C tests with the libuv of a newer Debian"
 	echo "make test-differential  21,000 random programs on asyncio's loop and on ours, and a table of what they did"
 	echo "make test-defects    defects planted in a copy of the sources, each to be found by such programs"
@@ -69,6 +71,12 @@ test-faults:
 
 test-interrupts:
 	tools/interrupts
+
+test-load:
+	tools/load
+
+soak:
+	tools/soak --minutes $(or $(MINUTES),10)
 
 test-new-libuv:
 	tools/test_new_libuv

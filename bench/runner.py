@@ -70,6 +70,8 @@ class Process:
             start_new_session=True,
         )
         self.pid = self.child.pid
+        self.poll = select.poll()  # select() is for the first 1024 file descriptors
+        self.poll.register(self.child.stdout, select.POLLIN)
         self.buffer = b""
 
     def line(self, seconds):
@@ -77,7 +79,7 @@ class Process:
         deadline = time.monotonic() + seconds
         while b"\n" not in self.buffer:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self.child.stdout], [], [], left)[0]:
+            if left <= 0 or not self.poll.poll(left * 1000):
                 raise CellError("hangs")
             data = os.read(self.child.stdout.fileno(), 65536)
             if not data:

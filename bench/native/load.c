@@ -3,7 +3,7 @@
  * load.c - the load client's options and its one loop: warm up, count, print one line of JSON.
  *
  *     load MODE (--tcp PORT | --udp PORT | --unix PATH) [--tls] [--connections N] [--idle N] [--size BYTES] [--depth N]
- *          [--request BYTES] [--warmup SECONDS] [--seconds SECONDS] [--pid SERVER] [--cpu CORE]
+ *          [--request BYTES] [--warmup SECONDS] [--seconds SECONDS] [--operations N] [--reset] [--pid SERVER] [--cpu CORE]
  *
  * The server's CPU clock (--pid) is read at the same two moments as the time.
  */
@@ -91,13 +91,22 @@ static void
 parse_options(int argc, char **argv)
 {
     static const struct option known[] = {
-        {"tcp", required_argument, NULL, 't'},         {"udp", required_argument, NULL, 'u'},
-        {"unix", required_argument, NULL, 'x'},        {"tls", no_argument, NULL, 'T'},
-        {"connections", required_argument, NULL, 'n'}, {"idle", required_argument, NULL, 'i'},
-        {"size", required_argument, NULL, 's'},        {"depth", required_argument, NULL, 'd'},
-        {"request", required_argument, NULL, 'r'},     {"warmup", required_argument, NULL, 'w'},
-        {"seconds", required_argument, NULL, 'S'},     {"pid", required_argument, NULL, 'p'},
-        {"cpu", required_argument, NULL, 'c'},         {NULL, 0, NULL, 0},
+        {"tcp", required_argument, NULL, 't'},
+        {"udp", required_argument, NULL, 'u'},
+        {"unix", required_argument, NULL, 'x'},
+        {"tls", no_argument, NULL, 'T'},
+        {"connections", required_argument, NULL, 'n'},
+        {"idle", required_argument, NULL, 'i'},
+        {"size", required_argument, NULL, 's'},
+        {"depth", required_argument, NULL, 'd'},
+        {"request", required_argument, NULL, 'r'},
+        {"warmup", required_argument, NULL, 'w'},
+        {"seconds", required_argument, NULL, 'S'},
+        {"pid", required_argument, NULL, 'p'},
+        {"cpu", required_argument, NULL, 'c'},
+        {"operations", required_argument, NULL, 'o'},
+        {"reset", no_argument, NULL, 'R'},
+        {NULL, 0, NULL, 0},
     };
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         switch (option) {
@@ -135,6 +144,12 @@ parse_options(int argc, char **argv)
         case 'S':
             options.seconds = atof(optarg);
             break;
+        case 'o':
+            options.operations = atof(optarg);
+            break;
+        case 'R':
+            options.is_reset = true;
+            break;
         case 'p':
             options.server = (pid_t)atol(optarg);
             break;
@@ -158,13 +173,19 @@ look_after(const struct mode *mode)
     }
 }
 
+static bool
+is_over(double now, double end)
+{
+    return now >= end || (options.operations > 0 && stats_operations() >= options.operations);
+}
+
 /* A warm-up lasts until every connection has had an answer: connecting and handshakes are not what is measured. */
 static void
 run_until(const struct mode *mode, double end, bool is_warmup)
 {
     struct mio_event events[MIO_EVENTS_MAX];
     double now = now_seconds(), progress_at = now, looked_at = now, before = stats_operations();
-    while (now < end || (is_warmup && stats_connections() < options.connections)) {
+    while (is_warmup ? now < end || stats_connections() < options.connections : !is_over(now, end)) {
         int count = mio_poller_wait(io_poller(), 100 * 1000 * 1000, events);
         if (count < 0 && count != -EINTR) {
             fail(EXIT_USAGE, "poll: %s", strerror(-count));

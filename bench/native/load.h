@@ -28,6 +28,8 @@ struct options {
     size_t size, depth;       /* bytes of a message; messages of a connection that are on their way together */
     size_t request_size;      /* of the modes whose answers are no echo */
     double warmup, seconds;
+    double operations; /* when there were so many, the run is over before its time; 0: never */
+    bool is_reset;     /* connections end with an RST */
     pid_t server;
     int cpu; /* the core to stay on, or -1 */
 };

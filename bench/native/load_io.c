@@ -72,6 +72,10 @@ io_close(struct connection *connection)
         tls_close(connection->tls);
         connection->tls = NULL;
     }
+    if (options.is_reset) {
+        struct linger at_once = {.l_onoff = 1};
+        setsockopt(connection->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    }
     connection->interest = 0; /* closing takes the fd out of the poller */
     close(connection->fd);
     connection->fd = -1;
