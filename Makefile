@@ -3,7 +3,8 @@
 # Each target is a script in tools/.  PYTHON=/path/to/python3 chooses the interpreter; otherwise tools/find_python does.
 
 .PHONY: help demo build test test-py test-native test-asan test-tsan test-debug test-faults test-interrupts test-load soak \
-	test-differential test-defects test-new-libuv coverage fuzz conformance kqueue-check format lint bench bench-all bench-quick bench-threads clean distclean
+	test-differential test-defects test-new-libuv coverage fuzz conformance kqueue-check format lint \
+	bench bench-all bench-quick bench-threads clean distclean
 .SILENT:
 
 help:

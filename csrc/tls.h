@@ -75,6 +75,9 @@ int tls_write_backlog(struct tls_protocol *tls);
 int tls_send(struct tls_protocol *tls);
 /* If an Exception is set, end the connection with it, as asyncio's _do_read() and _write_appdata() do. */
 int tls_fail(struct tls_protocol *tls);
+/* A read() or write() of the SSLObject has raised.  After an interrupt nobody knows whether OpenSSL had done its work, and with
+ * that how the bytes go on: also end the connection.  Always -1, with the exception still set. */
+int tls_end_torn(struct tls_protocol *tls);
 /* SSLProtocol.NAME(self), asyncio's. */
 int tls_call_base(struct tls_protocol *tls, PyObject *name);
 int tls_call(struct tls_protocol *tls, PyObject *name);

@@ -8,6 +8,7 @@
 #include "tls.h"
 
 #include "flow_control.h"
+#include "loop.h"
 
 #include <structmember.h>
 
@@ -51,6 +52,20 @@ tls_fail(struct tls_protocol *tls)
     Py_XDECREF(outer);
     Py_DECREF(exception);
     return status_of(result);
+}
+
+int
+tls_end_torn(struct tls_protocol *tls)
+{
+    if (loop_must_leave()) {
+        PyObject *interrupt = PyErr_GetRaisedException();
+        PyErr_SetString(PyExc_ConnectionAbortedError, "TLS was interrupted");
+        if (tls_fail(tls) < 0) {
+            PyErr_WriteUnraisable((PyObject *)tls);
+        }
+        PyErr_SetRaisedException(interrupt);
+    }
+    return -1;
 }
 
 Py_ssize_t

@@ -7,6 +7,7 @@
  * until it raises SSLWantReadError, as asyncio does each time.  A read with room for more than it returns has used a
  * record up: OpenSSL never joins two.  An SSLObject with a read() of the user's is left to asyncio's own code.
  */
+#include "loop.h"
 #include "stream_reader.h"
 #include "tls.h"
 
@@ -58,7 +59,7 @@ read_records(struct tls_protocol *tls, PyObject *loan, Py_ssize_t *filled, bool 
         Py_ssize_t count = read_record(tls, loan, *filled, room - *filled);
         if (count < 0) {
             if (!PyErr_ExceptionMatches(tls->state->tls_again_errors)) {
-                return -1;
+                return tls_end_torn(tls);
             }
             PyErr_Clear();
             read_set_drained(tls);
@@ -250,7 +251,7 @@ read_tell_updated(struct tls_protocol *tls, Py_ssize_t filled)
     return result == NULL ? -1 : 0;
 }
 
-/* The protocol's buffer is full: the rest comes in a later turn. */
+/* The rest comes in a later turn. */
 static int
 read_again_soon(struct tls_protocol *tls)
 {
@@ -277,7 +278,7 @@ read_buffered(struct tls_protocol *tls)
         is_end = room == 0; /* reading nothing reads like an end, in asyncio too */
         result = read_records(tls, loan, &filled, &is_end);
         if (result == 0 && filled > 0 && filled == room) {
-            result = read_again_soon(tls);
+            result = read_again_soon(tls); /* the protocol's buffer is full */
         }
     }
     Py_XDECREF(loan);
@@ -309,6 +310,18 @@ read_and_send(struct tls_protocol *tls)
     return waiting < 0 ? -1 : waiting > 0 ? tls_write_backlog(tls) : tls_send(tls);
 }
 
+/* An interrupt goes to the loop, and what it left undone is done soon: the bytes in the BIO, which nothing else would come back to
+ * before the peer sends more, and asyncio's half of a shutdown, which calls us and would be torn. */
+static int
+read_fail(struct tls_protocol *tls)
+{
+    if (!loop_must_leave() || !loop_check(tls->loop, tls->state)) {
+        return tls_fail(tls);
+    }
+    loop_fail((struct loop *)tls->loop);
+    return read_again_soon(tls);
+}
+
 int
 tls_read(struct tls_protocol *tls)
 {
@@ -317,9 +330,9 @@ tls_read(struct tls_protocol *tls)
         return 0;
     }
     if (!tls->is_app_reading_paused && read_and_send(tls) < 0) {
-        return tls_fail(tls);
+        return read_fail(tls);
     }
-    return tls_control_ssl_reading(tls) < 0 ? tls_fail(tls) : 0;
+    return tls_control_ssl_reading(tls) < 0 ? read_fail(tls) : 0;
 }
 
 int

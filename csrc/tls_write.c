@@ -69,7 +69,7 @@ write_encrypt(struct tls_protocol *tls, const Py_buffer *view, Py_ssize_t *done)
         Py_DECREF(piece);
         if (count == NULL) {
             if (!PyErr_ExceptionMatches(tls->state->tls_again_errors)) {
-                return -1;
+                return tls_end_torn(tls);
             }
             PyErr_Clear();
             return 0;

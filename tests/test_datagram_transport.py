@@ -13,7 +13,9 @@ import pytest
 from support import Datagrams, turns, until
 
 # asyncio takes a datagram out of its count when it tries to send it, and does not put it back when the kernel refuses.
-counted = pytest.mark.ours("asyncio's count of what waits is wrong, even negative, once the kernel has refused a datagram")
+counted = pytest.mark.ours(
+    "asyncio's count of what waits is wrong, even negative, once the kernel has refused a datagram"
+)
 KINDS = [str, os.fsencode, lambda path: bytearray(os.fsencode(path))]  # the last only Python's socket takes
 
 

@@ -480,6 +480,85 @@ def test_keyboard_interrupt(loop, loop_errors, run, server_context, client_conte
         run(exchange())
 
 
+@pytest.mark.ours("asyncio leaves the bytes in the BIO until the peer sends more")
+def test_interrupted_get_buffer_is_asked_again(loop, run, server_context, client_context):
+    class Interrupted(BufferedRecorder):
+        interrupts = [KeyboardInterrupt]
+
+        def get_buffer(self, sizehint):
+            if self.interrupts:
+                raise self.interrupts.pop()
+            return memoryview(self.buffer)
+
+    received = []
+
+    async def exchange():
+        async with secure_pair(loop, server_context, client_context, Interrupted) as (protocol, peer):
+            await peer.send(peer.encrypt(b"once"))
+            await until(lambda: protocol.data)
+            received.append(bytes(protocol.data))
+
+    task = loop.create_task(exchange())
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(task)
+    run(task)
+    assert received == [b"once"]
+
+
+class TornTLS(ssl.SSLObject):
+    """Interrupted when OpenSSL has done its work, and the caller does not hear of it."""
+
+    torn = None
+
+    def call(self, name, *args):
+        result = getattr(super(), name)(*args)
+        if TornTLS.torn == name:
+            TornTLS.torn = None
+            raise KeyboardInterrupt
+        return result
+
+    def read(self, *args):
+        return self.call("read", *args)
+
+    def write(self, *args):
+        return self.call("write", *args)
+
+
+@pytest.mark.ours("asyncio goes on, with a hole in what is read, or twice what was written")
+@pytest.mark.parametrize("method", ["read", "write"])
+def test_an_interrupt_inside_openssl_ends_the_connection(loop, run, server_context, client_context, method):
+    client_context.sslobject_class = TornTLS
+    client, server = [], []
+
+    def accept():
+        server.append(Recorder())
+        return server[-1]
+
+    async def connect():
+        listener = await loop.create_server(accept, "127.0.0.1", 0, ssl=server_context)
+        address = listener.sockets[0].getsockname()
+        _, protocol = await loop.create_connection(
+            BufferedRecorder, *address, ssl=client_context, server_hostname="localhost"
+        )
+        client.append(protocol)
+        await until(lambda: server and server[0].transport)
+        return listener
+
+    listener = run(connect())
+    TornTLS.torn = method
+    with pytest.raises(KeyboardInterrupt):
+        if method == "write":
+            client[0].transport.write(b"once")
+        server[0].transport.write(BIG)
+        loop.run_until_complete(client[0].lost)
+    error = run(client[0].lost)
+    assert isinstance(error, ConnectionAbortedError)
+    assert BIG.startswith(client[0].data)
+    assert server[0].data in (b"", b"once")
+    run(server[0].lost)
+    listener.close()
+
+
 async def test_error_is_logged_in_debug_mode(loop, server_context, client_context, caplog):
     async with secure_pair(loop, server_context, client_context) as (protocol, peer):
         loop.set_debug(True)
