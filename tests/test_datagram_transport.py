@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The transport of a datagram endpoint: what it queues, how it ends, whom it tells; see test_udp.py for datagrams themselves."""
+"""The transport of a datagram endpoint: what it queues, how it ends, whom it tells.  Datagrams: test_udp.py."""
 
 import asyncio
 import gc

@@ -482,12 +482,12 @@ def test_keyboard_interrupt(loop, loop_errors, run, server_context, client_conte
 
 @pytest.mark.ours("asyncio leaves the bytes in the BIO until the peer sends more")
 def test_interrupted_get_buffer_is_asked_again(loop, run, server_context, client_context):
-    class Interrupted(BufferedRecorder):
-        interrupts = [KeyboardInterrupt]
+    interrupts = [KeyboardInterrupt]
 
+    class Interrupted(BufferedRecorder):
         def get_buffer(self, sizehint):
-            if self.interrupts:
-                raise self.interrupts.pop()
+            if interrupts:
+                raise interrupts.pop()
             return memoryview(self.buffer)
 
     received = []
