@@ -3,7 +3,7 @@
 # Each target is a script in tools/.  PYTHON=/path/to/python3 chooses the interpreter; otherwise tools/find_python does.
 
 .PHONY: help demo build test test-py test-native test-asan test-tsan test-debug test-faults test-interrupts test-load soak \
-	test-differential test-defects test-new-libuv coverage fuzz conformance kqueue-check format lint \
+	test-machines test-differential test-defects test-new-libuv coverage fuzz conformance kqueue-check format lint \
 	bench bench-all bench-quick bench-threads clean distclean
 .SILENT:
 
@@ -22,6 +22,7 @@ help:
 	echo "make test-interrupts KeyboardInterrupt and cancellation at every point of the same programs, and signals at random ones"
 	echo "make test-load       two million connections, ten thousand at once, resets, slow readers: a table; 10 minutes a loop"
 	echo "make soak            MINUTES=10: mixed traffic on both loops, and a chart of what they hold, which must not grow"
+	echo "make test-machines   Hypothesis machines for timers, the write buffer, reading and the contract, at length"
 	echo "make test-new-libuv  C tests with the libuv of a newer Debian"
 	echo "make test-differential  21,000 random programs on asyncio's loop and on ours, and a table of what they did"
 	echo "make test-defects    defects planted in a copy of the sources, each to be found by such programs"
@@ -78,6 +79,9 @@ test-load:
 
 soak:
 	tools/soak --minutes $(or $(MINUTES),10)
+
+test-machines:
+	tools/machines
 
 test-new-libuv:
 	tools/test_new_libuv
