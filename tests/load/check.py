@@ -51,12 +51,14 @@ class World:
         return self.hear()
 
     def settled(self, count=0):
-        """A sample with so many connections open."""
+        """A sample with so many connections open, and none on their way: the next would be the same."""
         deadline = time.monotonic() + 60
-        while (sample := self.ask(b"sample"))["open"] != count:
+        before, sample = None, self.ask(b"sample")
+        while sample["open"] != count or before != (sample["made"], sample["fds"]):
             if time.monotonic() > deadline:
                 raise SystemExit(f"{sample['open']} connections are open, not {count}")
             time.sleep(0.05)
+            before, sample = (sample["made"], sample["fds"]), self.ask(b"sample")
         return sample
 
     def quiet_cpu(self):
@@ -162,13 +164,13 @@ def troubles(samples, figures, quiet):
     if quiet > 0.1:
         found.append(f"takes {quiet:.0%} of a core in silence")
     last = samples[-1]
-    found += [f"{last[name]} {name}" for name in ("lost twice", "lost otherwise") if last.get(name)]
+    found += [f"{last[name]} {name}" for name in ("lost twice", "lost otherwise") if last[name]]
     return found + last["errors"][:3]
 
 
 def run_scene(world, name):
     figures, samples, middles = [], [], []
-    start, before = time.monotonic(), world.settled().get("made", 0)
+    start, before = time.monotonic(), world.settled()["made"]
     for _ in range(TENTHS):
         figure, middle = SCENES[name](world)
         figures.append(figure)
