@@ -28,11 +28,13 @@ protocol_set(struct protocol *protocol, module_state *state, PyObject *object, b
     if (is_buffered < 0) {
         return -1;
     }
-    Py_INCREF(object);
-    protocol_clear(protocol);
-    protocol->object = object;
+    struct protocol old = *protocol;
+    protocol->object = Py_NewRef(object);
+    protocol->receive = protocol->updated = NULL;
+    protocol->feeds_reader = false;
     protocol->is_buffered = is_buffered;
     protocol->is_filter = is_filter;
+    protocol_clear(&old); /* what ends with it finds the new one in its place */
     return 0;
 }
 

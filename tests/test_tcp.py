@@ -286,6 +286,37 @@ async def test_get_and_set_protocol(loop):
         protocol.lost.set_result(None)
 
 
+async def test_set_protocol_that_drops_the_old_one(loop):
+    """What the old one's end finds is the new one, which it may replace itself."""
+    found, third = [], Recorder()
+
+    class Ending(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def __del__(self):
+            found.append(self.transport.get_protocol())
+            self.transport.set_protocol(third)
+
+    ours, peer = socket.socketpair()
+    transport = (await loop.create_connection(Ending, sock=ours))[0]
+    await turns()
+    second = Recorder()
+    third.events.append("set")
+    transport.set_protocol(second)
+    assert found == [second]
+    assert transport.get_protocol() is third
+    peer.sendall(b"x")
+    await until(lambda: third.data == b"x")
+    reference = weakref.ref(second)
+    found.clear()
+    second.made = second.lost = second = None
+    assert reference() is None
+    transport.close()
+    await third.lost
+    peer.close()
+
+
 async def test_set_protocol_between_the_kinds(loop):
     """From Protocol to BufferedProtocol and back, in the middle of the stream."""
     async with one_end() as (transport, protocol, peer):
