@@ -2,8 +2,8 @@
  *
  * A handle's life: making, running, cancelling, and the memory of dead ones.  handle_types.c has what Python sees of it.
  *
- * With the GIL, or in the loop's thread alone, nothing here needs care.  Without one any thread may cancel a handle: its call is
- * taken, dropped and shown in a critical section.
+ * With the GIL, or in the loop's thread alone, nothing here needs care.  Without one any thread may cancel a handle: its
+ * call is taken, dropped and shown in a critical section.
  */
 #include "handle.h"
 

@@ -16,7 +16,8 @@ struct loop;
 
 enum { HANDLE_INLINE_ARGS = 3 };
 
-/* Our fields, behind those of asyncio's class: the last ones of an object of any of the three types (handle_types.c says how). */
+/* Our fields, behind those of asyncio's class: the last ones of an object of any of the three types (handle_types.c says
+ * how). */
 struct handle {
     alignas(max_align_t) struct loop *loop; /* strong; NULL once cleared */
     PyObject *callback;                     /* NULL once cancelled */
@@ -78,8 +79,8 @@ PyObject *threadsafe_handle_new(struct loop *loop, PyObject *callback, PyObject 
 PyObject *timer_handle_new(struct loop *loop, double when, PyObject *when_object, int64_t when_ns, PyObject *callback,
                            PyObject *const *args, Py_ssize_t nargs, PyObject *context);
 
-/* Call it in its context (this is a ready_run and an fd_ready).  An exception goes to the loop's exception handler, except KeyboardInterrupt and SystemExit:
- * then -1 with the exception set.  A cancelled handle does nothing. */
+/* Call it in its context (this is a ready_run and an fd_ready).  An exception goes to the loop's exception handler, except
+ * KeyboardInterrupt and SystemExit: then -1 with the exception set.  A cancelled handle does nothing. */
 int handle_run(struct loop *loop, PyObject *handle);
 
 /* The context, which is the handle's own from now on; borrowed, NULL with an exception set. */

@@ -154,7 +154,8 @@ void loop_warn_if_slow(struct loop *loop, PyObject *what, int64_t start_ns);
 
 /* --- time */
 int64_t loop_now_ns(void); /* the monotonic clock */
-/* At a turn's beginning: take in the timers of other threads, and move those that are due to loop->due; -1 with an exception. */
+/* At a turn's beginning: take in the timers of other threads, and move those that are due to loop->due; -1 with an
+ * exception. */
 int loop_collect_timers(struct loop *loop);
 /* A timer leaves the heap, if it is there. */
 void loop_unschedule(struct loop *loop, PyObject *timer);

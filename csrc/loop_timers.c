@@ -2,8 +2,8 @@
  *
  * The timers of a loop beyond their heap: which are due, and what other threads do to them.
  *
- * The heap belongs to the thread that runs the loop.  Without a GIL, another thread's timers come through the inbox, and what it
- * cancels stays in the heap until the loop sweeps.
+ * The heap belongs to the thread that runs the loop.  Without a GIL, another thread's timers come through the inbox, and
+ * what it cancels stays in the heap until the loop sweeps.
  */
 #include "handle.h"
 #include "loop.h"

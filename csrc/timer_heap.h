@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * timer_heap.h - the timers of a loop: a 4-ary heap by (deadline, order of scheduling), with removal in constant time (amortized).
+ * timer_heap.h - the timers of a loop: a 4-ary heap by (deadline, order of scheduling), with removal in constant time
+ * (amortized).
  *
  * Each entry writes its place back through `place`, which is how a timer finds itself; the heap knows nothing else about its
  * timers, and no Python.  Deadlines are nanoseconds of the monotonic clock.

@@ -310,8 +310,8 @@ read_and_send(struct tls_protocol *tls)
     return waiting < 0 ? -1 : waiting > 0 ? tls_write_backlog(tls) : tls_send(tls);
 }
 
-/* An interrupt goes to the loop, and what it left undone is done soon: the bytes in the BIO, which nothing else would come back to
- * before the peer sends more, and asyncio's half of a shutdown, which calls us and would be torn. */
+/* An interrupt goes to the loop, and what it left undone is done soon: the bytes in the BIO, which nothing else would come
+ * back to before the peer sends more, and asyncio's half of a shutdown, which calls us and would be torn. */
 static int
 read_fail(struct tls_protocol *tls)
 {

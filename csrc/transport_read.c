@@ -3,8 +3,9 @@
  * The way of bytes from the core to the protocol, for StreamTransport and ReadPipeTransport; see transport.h.
  *
  * A plain protocol's bytes are read into the loop's one buffer, which stays in the cache, and copied into a bytes
- * object of the exact size, or into the buffer of asyncio's StreamReader; a buffered one's are read where it wants them.  The core calls these functions, inside a
- * poll; they hold the transport while user code runs, and look at it again afterwards.
+ * object of the exact size, or into the buffer of asyncio's StreamReader; a buffered one's are read where it wants them.
+ * The core calls these functions, inside a poll; they hold the transport while user code runs, and look at it again
+ * afterwards.
  */
 #include "transport.h"
 

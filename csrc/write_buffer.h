@@ -63,7 +63,8 @@ int write_buffer_append(struct write_buffer *buffer, PyObject *owner, const char
 const struct write_batch *write_buffer_pending(const struct write_buffer *buffer);
 /* The first `size` bytes of what is pending have been written. */
 void write_buffer_consume(struct write_buffer *buffer, size_t size);
-/* Make what is pending (something must be) the batch in flight (none may be).  It stays valid until the next end_flight or clear. */
+/* Make what is pending (something must be) the batch in flight (none may be).  It stays valid until the next end_flight
+ * or clear. */
 const struct write_batch *write_buffer_begin_flight(struct write_buffer *buffer);
 void write_buffer_end_flight(struct write_buffer *buffer);
 /* Forget what is pending; the core may go on with what is in flight. */

@@ -122,8 +122,9 @@ uvcore_reactor_on_block(void *owner)
     (void)owner;
 }
 
-/* It has asked the kernel and is about to deliver.  What becomes ready in the layer's hook is for the next poll: the layer has
- * queued callbacks there that come before it. */
+/* It has asked the kernel and is about to deliver.  What becomes ready in the layer's hook is for the next poll: the layer
+ * has queued callbacks there that come before it.  (Not so when a stream of libuv's has begun the poll: the kernel is asked
+ * after the hook then, and asking before would be one more system call in each such poll.) */
 static void
 uvcore_reactor_before_delivery(void *owner)
 {
