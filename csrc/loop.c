@@ -259,6 +259,9 @@ loop_method_after_fork(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (result < 0) {
         return errors_set(result);
     }
+    if (loop->core_loop != NULL) {
+        loop->core->loop_wake(loop->core_loop); /* the wake-up for what is in the inbox was the parent's */
+    }
     Py_RETURN_NONE;
 }
 

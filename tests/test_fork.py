@@ -152,6 +152,38 @@ with asyncio.Runner(loop_factory=new_loop) as runner:
     assert out == "end\n"
 
 
+@pytest.mark.ours("which of the two processes reads the byte that wakes asyncio's loop is chance")
+def test_fork_while_the_loop_is_being_woken(loop_spec):
+    """What another thread had handed in is there in the child too, which hears of the next one as well."""
+    out = run_program(
+        loop_spec,
+        PARENT
+        + """
+def child():
+    signal.alarm(20)
+    def wake():
+        time.sleep(0.1)
+        loop.call_soon_threadsafe(seen.append, "after")
+        loop.call_soon_threadsafe(loop.stop)
+    threading.Thread(target=wake).start()
+    loop.run_forever()
+    assert seen == ["before", "after"]
+def main():
+    thread = threading.Thread(target=loop.call_soon_threadsafe, args=(seen.append, "before"))
+    thread.start()
+    thread.join()
+    fork(child)
+    loop.call_soon(loop.stop)
+loop, seen = new_loop(), []
+loop.call_soon(main)
+loop.run_forever()
+loop.close()
+print(seen)
+""",
+    )
+    assert out == "['before']\n"
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing(loop_spec, tmp_path, method):
     """Workers that run loops, started from a program that has one."""
