@@ -227,11 +227,24 @@ call_args_parse(struct call_args *parsed, module_state *state, const char *metho
     return 0;
 }
 
+/* To the end of the ring, after what other threads have handed in before.  Takes over the reference. */
+static inline int
+loop_append(struct loop *loop, ready_run run, PyObject *object)
+{
+    if (atomic_load_explicit(&loop->inbox.is_woken, memory_order_relaxed) &&
+        inbox_drain(&loop->inbox, &loop->ready, &loop->new_timers) < 0)
+    {
+        Py_DECREF(object);
+        return -1;
+    }
+    return ready_queue_push(&loop->ready, run, object);
+}
+
 /* Takes over the reference. */
 static int
 loop_queue(struct loop *loop, ready_run run, PyObject *object)
 {
-    return loop_is_ours(loop) ? ready_queue_push(&loop->ready, run, object) : inbox_push(&loop->inbox, run, object);
+    return loop_is_ours(loop) ? loop_append(loop, run, object) : inbox_push(&loop->inbox, run, object);
 }
 
 /* --- call_soon */
@@ -275,7 +288,7 @@ loop_method_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize
     if (handle == NULL) {
         return NULL;
     }
-    int result = loop_needs_no_wake(loop) ? ready_queue_push(&loop->ready, handle_run, Py_NewRef(handle))
+    int result = loop_needs_no_wake(loop) ? loop_append(loop, handle_run, Py_NewRef(handle))
                                           : inbox_push(&loop->inbox, handle_run, Py_NewRef(handle));
     if (result < 0) {
         Py_CLEAR(handle);

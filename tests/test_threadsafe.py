@@ -46,6 +46,28 @@ def test_threadsafe_before_the_run(loop):
     assert seen == [1]
 
 
+def test_threadsafe_calls_keep_their_place_while_the_loop_stops(loop):
+    seen = []
+
+    def in_a_thread(number):
+        thread = threading.Thread(target=lambda: loop.call_soon_threadsafe(seen.append, number))
+        thread.start()
+        thread.join()
+
+    def callback():
+        in_a_thread(0)
+        loop.call_soon(seen.append, 1)
+        in_a_thread(2)
+        loop.stop()
+
+    loop.call_soon(callback)
+    loop.run_forever()
+    in_a_thread(3)
+    loop.call_soon(seen.append, 4)
+    spin(loop)
+    assert seen == [0, 1, 2, 3, 4]
+
+
 def test_threadsafe_from_many_threads_loses_nothing_and_keeps_each_ones_order(loop):
     seen = [[] for _ in range(8)]
     loop.call_later(30, loop.stop)
