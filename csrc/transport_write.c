@@ -358,7 +358,12 @@ write_finish(struct transport *t)
 {
     transport_wake_empty_waiter(t, NULL);
     if (t->is_closing) {
-        transport_lose_now(t);
+        if (t->loop->failure == NULL) {
+            transport_lose_now(t);
+        }
+        else if (transport_schedule_loss(t, NULL) < 0) { /* resume_writing was interrupted: nothing else now */
+            PyErr_WriteUnraisable(t->self);
+        }
     }
     else if (t->is_eof_written) {
         int result = t->loop->core->stream_shutdown(t->stream);

@@ -5,7 +5,7 @@ import asyncio
 
 import pytest
 
-from support import turns
+from support import Recorder, connection, turns, within
 
 
 @pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
@@ -132,3 +132,37 @@ def test_exit_of_the_exception_handler_leaves_the_run(loop_factory, no_leaks):
     with pytest.raises(SystemExit, match="handler"):
         loop.run_forever()
     loop.close()
+
+
+@pytest.mark.ours("asyncio's writer fails for ever")
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_of_two_interrupts_in_one_turn_both_leave_run_forever(loop, kind):
+    """resume_writing, and the connection_lost that would follow at once."""
+
+    class Interrupting(Recorder):
+        def resume_writing(self):
+            super().resume_writing()
+            raise kind("resumed")
+
+        def connection_lost(self, exc):
+            super().connection_lost(exc)
+            raise kind("lost")
+
+    seen = []
+
+    async def exchange():
+        async with connection(Interrupting) as ends:
+            ends.server_transport.pause_reading()
+            ends.client.write(bytes(20_000_000))
+            assert ends.client_protocol.paused
+            ends.client.close()
+            ends.server_transport.resume_reading()
+            await within(ends.client_protocol.lost)
+            seen.extend(ends.client_protocol.events)
+
+    task = loop.create_task(exchange())
+    for text in ("resumed", "lost"):
+        with pytest.raises(kind, match=text):
+            loop.run_until_complete(task)
+    loop.run_until_complete(task)
+    assert seen == ["made", "pause", "resume", "lost"]
