@@ -29,7 +29,7 @@
  *  7. Streams and datagrams own their fd from a successful open on, until close, which closes it before it returns.
  *     A failed open leaves the fd with the caller.
  *  8. loop_interrupt, called inside a callback: nothing more is delivered in this poll, and nothing is lost; what was due
- *     comes with the next poll.
+ *     comes with the next poll.  Only an on_buffer that offers a buffer all the same gets its on_read (rule 4) at once.
  *  9. loop_after_fork, called in a forked child before anything else: afterwards nothing that the child does with its copy
  *     of the loop is seen by the parent.  An inherited object delivers nothing there until it is asked anew.
  *

@@ -44,6 +44,8 @@ extern struct fixture_hooks {
 struct core_loop *fixture_loop_create(void);
 /* Every callback of a test begins with this. */
 void fixture_callback(void);
+/* But for an on_read or on_datagram that gives a buffer back: the on_buffer before it may have interrupted the poll. */
+void fixture_paired_callback(void);
 bool fixture_is_in_poll(void);
 
 /* --- polling */

@@ -64,7 +64,7 @@ static void
 datagram_on_datagram(void *owner, ssize_t result, const struct sockaddr *from, socklen_t from_len)
 {
     struct datagram_probe *probe = owner;
-    fixture_callback();
+    fixture_paired_callback();
     CHECK(probes_unpaired == probe);
     CHECK(probe->datagram != NULL);
     CHECK(probe->is_receiving || result == -EAGAIN);

@@ -145,7 +145,7 @@ static void
 stream_on_read(void *owner, ssize_t result)
 {
     struct stream_probe *probe = owner;
-    fixture_callback();
+    (probes_unpaired == probe ? fixture_paired_callback : fixture_callback)();
     stream_note_poll(probe);
     CHECK(probe->stream != NULL);
     if (probe->kind == CORE_STREAM_PIPE_WRITE) {

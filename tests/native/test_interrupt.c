@@ -165,6 +165,34 @@ test_interrupt_in_on_buffer(void)
     }
 }
 
+static void
+interrupt_and_offer(struct stream_probe *probe)
+{
+    (void)probe;
+    core->loop_interrupt(loop);
+}
+
+static void
+test_interrupt_in_an_on_buffer_that_offers(void)
+{
+    int reader, writer;
+    FOR_EACH_CHANNEL(channel, reader, writer) {
+        struct stream_probe probe = {.buffer_size = 100, .in_buffer = interrupt_and_offer};
+        struct raw_end raw = {.fd = writer};
+        stream_open(&probe, reader, channel_read_kind(channel));
+        stream_read_start(&probe);
+        CHECK_EQ(raw_write(&raw, 1000), 1000);
+        close(writer);
+        while (!probe.has_eof) {
+            unsigned buffers = probe.buffers;
+            poll_once(-1);
+            CHECK(probe.buffers <= buffers + 1);
+        }
+        CHECK_EQ(probe.received, 1000);
+        stream_close(&probe);
+    }
+}
+
 /* Many reads, each of them interrupting: byte-exact, and the end of file is not lost. */
 static void
 test_interrupt_in_every_read(void)
@@ -223,6 +251,7 @@ const struct check_test interrupt_tests[] = {
     {"interrupt_before_the_first_delivery", test_interrupt_before_the_first_delivery},
     {"interrupt_the_rest_comes_with_the_next_poll", test_the_rest_comes_with_the_next_poll},
     {"interrupt_in_on_buffer", test_interrupt_in_on_buffer},
+    {"interrupt_in_an_on_buffer_that_offers", test_interrupt_in_an_on_buffer_that_offers},
     {"interrupt_in_every_read", test_interrupt_in_every_read},
     {"interrupt_and_close", test_interrupt_and_close},
     {NULL, NULL},
