@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Interrupts at every point of programs that run: nothing is lost, and the loop can be used on.
+"""Interrupts and cancellations at every point of programs that run: nothing is lost, and the loop can be used on.
 
 callbacks      KeyboardInterrupt and SystemExit out of each callback of each program in turn, then several in one run,
                chosen at random; the program's result is that of an uninterrupted run (interrupt_programs.py)
 signals        a signal whose handler raises wherever the loop is (signal_programs.py)
+cancellations  each awaitable of a loop, cancelled each time that it waits: what comes of it is what comes of it on
+               asyncio's loop (cancel_programs.py)
 
 After each: no error that nobody asked for, no open file more than before, and the same loop runs the next one.
 """
@@ -18,6 +20,7 @@ import warnings
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
 
+import cancel_programs
 import interrupt_programs
 import signal_programs
 
@@ -86,7 +89,7 @@ class Interrupted:
 
 
 def report(loop_name, what, runs, interrupts):
-    print(f"{loop_name:8} {what:20} runs {runs:6}   interrupts {interrupts:7}", flush=True)
+    print(f"{loop_name:8} {what:20} runs {runs:6}   times {interrupts:7}", flush=True)
 
 
 def check_callbacks(loop_name, arguments):
@@ -115,13 +118,24 @@ def check_signals(loop_name, arguments):
     report(loop_name, "signals in callbacks", rounds, counts[1])
 
 
+def check_cancellations(loop_name, arguments):
+    rounds = max(1, arguments.rounds // 25)
+    with contextlib.closing(cancel_programs.Tools()) as tools:
+        counts = [
+            cancel_programs.compare(loop_name, name, tools)
+            for name in cancel_programs.AWAITABLES
+            for _ in range(rounds)
+        ]
+    report(loop_name, "cancellations", len(counts), sum(counts))
+
+
 def unraisable(info):
     sys.__unraisablehook__(info)
     print("an exception has got lost", file=sys.stderr)
     os._exit(1)
 
 
-CHECKS = {"callbacks": check_callbacks, "signals": check_signals}
+CHECKS = {"callbacks": check_callbacks, "signals": check_signals, "cancellations": check_cancellations}
 
 
 def main():
@@ -133,6 +147,7 @@ def main():
     arguments = parser.parse_args()
     for loop_name in LOOPS:
         load(LOOPS[loop_name])().close()  # libuv keeps open what its first loop opens
+    gc.freeze()
     sys.unraisablehook = unraisable
     warnings.filterwarnings("ignore", "coroutine .* was never awaited")  # torn between making and awaiting it
     for kind in CHECKS if arguments.kind == "all" else [arguments.kind]:
