@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """KeyboardInterrupt and SystemExit at any moment: nothing is lost, and the loop can be used on.
 
-A sample of what `make test-interrupts` runs; tests/interrupts/check.py says how.  RLOOP_TEST_INTERRUPTS is how often
+A sample of what `make test-interrupts` runs; tests/interrupts/interrupt_check.py says how.  RLOOP_TEST_INTERRUPTS is how often
 each program is run with several interrupts chosen at random (5).
 """
 
@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("trustme")
 sys.path.insert(0, str(Path(__file__).with_name("interrupts")))
 
-from check import Interrupted
+from interrupt_check import Interrupted
 from interrupt_programs import PROGRAMS, Tools
 from signal_programs import run_under_signals
 
