@@ -10,6 +10,7 @@ import asyncio
 import gc
 import inspect
 import os
+import signal
 import socket
 import ssl
 import threading
@@ -20,6 +21,10 @@ import pytest
 pytest.register_assert_rewrite("support")
 
 from support import LOOPS, load, open_fds, within  # noqa: E402
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def chosen_loops():
