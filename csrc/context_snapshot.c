@@ -50,10 +50,9 @@ snapshot_is_current(module_state *state, struct context_snapshot *snapshot)
     if (current == NULL) {
         return false;
     }
-    if (snapshot->vars == NULL) {
-        snapshot->vars = context_vars(snapshot->context, state->context_vars_type);
-    }
-    return snapshot->vars != NULL && snapshot->vars == context_vars(current, state->context_vars_type);
+    /* The snapshot's is not kept: the garbage collector may have cleared a context that nobody can reach any more. */
+    PyObject *vars = context_vars(snapshot->context, state->context_vars_type);
+    return vars != NULL && vars == context_vars(current, state->context_vars_type);
 }
 
 PyObject *

@@ -17,7 +17,6 @@ struct loop;
 struct context_snapshot {
     PyObject *context; /* borrowed from the handles that share it; NULL when none is left */
     size_t users;      /* how many they are */
-    PyObject *vars;    /* the context's contents, borrowed; NULL until they are asked for */
 };
 
 /* The current context as it is now: a new reference, and whether others may have it too. */
