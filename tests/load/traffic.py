@@ -448,7 +448,7 @@ async def soak(seconds, functions, folder):
     await world.start(functions)
     start = time.monotonic()
     for second in range(1, seconds + 1):
-        if second == seconds // 5:
+        if len(world.workers) > world.fewer and time.monotonic() - start >= seconds / 5:
             await world.dismiss()
         await asyncio.sleep(max(0, start + second - time.monotonic()))
         sample = await world.sample(second % 10 == 0)
