@@ -261,7 +261,7 @@ async def test_connection_lost_that_raises(loop, loop_errors):
 @pytest.mark.skipif(not hasattr(socket, "AF_NETLINK"), reason="a family of Linux")
 async def test_addresses_of_an_unusual_family(loop):
     """What the kernel says of the loopback interface, when it is asked over netlink: rtnetlink(7)."""
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, socket.NETLINK_ROUTE)
     sock.setblocking(False)
     sock.bind((0, 0))
     transport, protocol = await loop.create_datagram_endpoint(Datagrams, sock=sock)
