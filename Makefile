@@ -19,7 +19,7 @@ help:
 	echo "make coverage        lines and branches of csrc/ that the tests pass through"
 	echo "make fuzz            SECONDS=60: the contract's operations and TLS input, so long each"
 	echo "make test-faults     programs in which each allocation, then each system call of rloop fails once"
-	echo "make test-interrupts KeyboardInterrupt and cancellation at every point of the same programs, and signals at random ones"
+	echo "make test-interrupts KeyboardInterrupt and cancellation at every point of programs, and signals at random ones"
 	echo "make test-load       two million connections, ten thousand at once, resets, slow readers: a table; 10 minutes a loop"
 	echo "make soak            MINUTES=10: mixed traffic on both loops, and a chart of what they hold, which must not grow"
 	echo "make test-machines   Hypothesis machines for timers, the write buffer, reading and the contract, at length"
@@ -72,7 +72,7 @@ test-faults:
 	tools/faults all --table
 
 test-interrupts:
-	tools/interrupts
+	tools/with_rloop test -- tests/interrupts/interrupt_check.py all
 
 test-load:
 	tools/load

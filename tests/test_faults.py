@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A sample of what `make test-faults` and `make test-interrupts` do; tests/faults/ says how and why."""
+"""A sample of what `make test-faults` does; tests/faults/check.py says how and why."""
 
 import os
 import subprocess
@@ -31,14 +31,4 @@ def test_failing_calls(loop_name, library, kind):
         environment["PYTHONMALLOC"] = "malloc"
     command = [sys.executable, str(FAULTS / "check.py"), kind, "--loop", loop_name, "--sample", "2"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout + result.stderr
-
-
-@pytest.mark.parametrize("kind", ["callbacks", "cancel"])
-def test_interrupts(kind):
-    chosen = [
-        f"--program={name}" for name in ("echo", "buffered", "streams", "udp", "sockets", "pipes", "watches", "tls")
-    ]
-    command = [sys.executable, str(FAULTS / "interrupts.py"), kind, "--sample", "3", *chosen]
-    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
