@@ -22,7 +22,6 @@ pytest.register_assert_rewrite("support")
 
 from support import LOOPS, load, open_fds, within  # noqa: E402
 
-
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
