@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """KeyboardInterrupt and SystemExit at any moment: nothing is lost, and the loop can be used on.
 
-A sample of what `make test-interrupts` runs; tests/interrupts/interrupt_check.py says how.  RLOOP_TEST_INTERRUPTS is how
-often each program is run with several interrupts chosen at random (5).
+A sample of what `make test-interrupts` runs; tests/interrupts/interrupt_check.py says how.  RLOOP_TEST_INTERRUPTS is
+how often each program is run with several interrupts chosen at random (5).
 """
 
 import asyncio
