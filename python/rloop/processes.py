@@ -5,17 +5,25 @@ That is a pidfd on Linux and a kqueue with EVFILT_PROC on macOS and BSD (pidfd_o
 nor a thread is needed, and it works in every thread's loop.
 """
 
-import collections
 import os
 import select
-import subprocess
 import threading
-from asyncio import protocols, transports
+from asyncio import protocols
 from asyncio.base_events import BaseEventLoop
 from asyncio.base_subprocess import ReadSubprocessPipeProto, WriteSubprocessPipeProto
 from asyncio.log import logger
 from asyncio.tasks import sleep
 from asyncio.unix_events import _UnixSubprocessTransport
+
+
+class _Unconnected:
+    """The loop, while asyncio's transport makes itself on it; the task that would connect the pipes is not made."""
+
+    def __init__(self, loop):
+        self.get_debug = loop.get_debug
+
+    def create_task(self, coroutine):
+        coroutine.close()
 
 
 class _SubprocessTransport(_UnixSubprocessTransport):
@@ -26,40 +34,10 @@ class _SubprocessTransport(_UnixSubprocessTransport):
     """
 
     def __init__(self, loop, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=None, **kwargs):
-        # What the base class's does, but for the task.
-        transports.SubprocessTransport.__init__(self, extra)
-        self._closed = self._finished = self._pipes_connected = False
-        self._protocol = protocol
+        super().__init__(
+            _Unconnected(loop), protocol, args, shell, stdin, stdout, stderr, bufsize, extra=extra, **kwargs
+        )
         self._loop = loop
-        self._proc = self._pid = self._returncode = None
-        self._exit_waiters = []
-        self._pending_calls = collections.deque()
-        self._pipes = {}
-        if stdin == subprocess.PIPE:
-            self._pipes[0] = None
-        if stdout == subprocess.PIPE:
-            self._pipes[1] = None
-        if stderr == subprocess.PIPE:
-            self._pipes[2] = None
-        try:
-            self._proc = subprocess.Popen(
-                args,
-                shell=shell,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                universal_newlines=False,
-                bufsize=bufsize,
-                **kwargs,
-            )
-        except BaseException:
-            self.close()
-            raise
-        self._pid = self._proc.pid
-        self._extra["subprocess"] = self._proc
-        if loop.get_debug():
-            program = args if isinstance(args, (bytes, str)) else args[0]
-            logger.debug("process %r created: pid %s", program, self._pid)
 
     async def connect(self):
         """Connect the pipes and make the connection: the protocol's connection_made() has run when this returns."""
