@@ -46,8 +46,9 @@ def variable():
 
 def run_all(loop):
     """Run what is scheduled already, and what that schedules with call_soon()."""
-    loop.call_later(0.001, loop.stop)
-    loop.run_forever()
+    for _ in range(3):
+        loop.call_later(0, loop.stop)
+        loop.run_forever()
 
 
 def test_no_callback_sees_what_another_sets(loop, schedule):
