@@ -334,12 +334,22 @@ write_pieces(struct transport *t, PyObject *pieces)
     return result < 0 ? result : write_maybe_pause(t);
 }
 
+/* Since 3.13.10 and 3.14.1 asyncio doesn't look at the pieces any more once the connection is lost (gh-136234). */
+static bool
+write_looks_at_refused_pieces(void)
+{
+    return Py_Version < 0x030D0A00 || (Py_Version >= 0x030E0000 && Py_Version < 0x030E0100);
+}
+
 int
 transport_writelines(struct transport *t, PyObject *list_of_data)
 {
     int has_data = PyObject_IsTrue(list_of_data);
     if (has_data <= 0) {
         return has_data;
+    }
+    if (t->is_write_refused && !write_looks_at_refused_pieces()) {
+        return write_refuse(t);
     }
     PyObject *pieces = write_collect(list_of_data);
     if (pieces == NULL) {

@@ -387,6 +387,7 @@ except KeyboardInterrupt:
     assert out == "KeyboardInterrupt\n"
 
 
+@pytest.mark.ours("asyncio's own loop is Python, which the interrupt tears")
 def test_many_ctrl_cs_at_any_moment(loop_spec):
     """Each ends the run it falls into, and the loop can run again."""
     out = run_program(
