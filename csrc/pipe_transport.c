@@ -54,10 +54,15 @@ write_pipe_is_quiet(PyObject *exception)
     return PyErr_GivenExceptionMatches(exception, PyExc_OSError);
 }
 
-/* As in asyncio, a read pipe survives an exception of data_received(). */
+/* As in asyncio, a read pipe survives an exception of data_received(); but not the want of memory for what has been read: what
+ * would come next is not the next of what was sent. */
 static void
 read_pipe_on_receive_error(struct transport *t, const char *Py_UNUSED(message))
 {
+    if (PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        transport_fatal_error(t, t->kind->read_error);
+        return;
+    }
     transport_report(t, "Exception in callback ReadPipeTransport._read_ready()");
 }
 

@@ -145,25 +145,13 @@ read_end_receive(struct transport *t, struct loop *loop, int result)
     }
 }
 
-/* There was no memory to hand over what has been read.  Also a pipe, which survives errors of its protocol, ends then: what
- * would come next is not the next of what was sent. */
-static void
-read_end_feed(struct transport *t, struct loop *loop, int result)
-{
-    if (result < 0 && PyErr_ExceptionMatches(PyExc_MemoryError)) {
-        transport_fatal_error(t, t->kind->read_error);
-        return;
-    }
-    read_end_receive(t, loop, result);
-}
-
 /* Takes over the reference; NULL is a bytes object that could not be made. */
 static void
 read_deliver_object(struct transport *t, PyObject *data)
 {
     struct loop *loop = t->loop;
     if (data == NULL || protocol_bind_data(&t->protocol, t->state) < 0) {
-        read_end_feed(t, loop, -1);
+        read_end_receive(t, loop, -1);
     }
     else {
         read_end_receive(t, loop, protocol_data_received(&t->protocol, data));
@@ -180,7 +168,7 @@ read_deliver_shared(struct transport *t, Py_ssize_t size)
         read_deliver_to_filter(t, loop->read_buffer, size);
     }
     else if (t->protocol.feeds_reader && stream_reader_hold(&reader, t->protocol.object, t->state)) {
-        read_end_feed(t, loop, stream_reader_feed(&reader, t->state, loop->read_buffer, size));
+        read_end_receive(t, loop, stream_reader_feed(&reader, t->state, loop->read_buffer, size));
         stream_reader_release(&reader);
     }
     else {
@@ -215,7 +203,7 @@ read_deliver(struct transport *t, struct read_target *target, Py_ssize_t size)
 {
     struct loop *loop = t->loop;
     if (target->reader.reader != NULL) {
-        read_end_feed(t, loop, stream_reader_commit(&target->reader, t->state, size));
+        read_end_receive(t, loop, stream_reader_commit(&target->reader, t->state, size));
         stream_reader_release(&target->reader);
     }
     else if (target->bytes != NULL) {

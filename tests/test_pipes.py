@@ -345,6 +345,20 @@ async def test_data_received_that_raises(loop, loop_errors):
     write.close()
 
 
+@pytest.mark.ours("asyncio's goes on behind the bytes that were lost; see docs/differences.md")
+async def test_no_memory_for_what_was_read(loop, loop_errors):
+    class Failing(Recorder):
+        def data_received(self, data):
+            raise MemoryError
+
+    read, write = pipe()
+    _, protocol = await read_end(loop, read, Failing)
+    write.write(b"x")
+    assert isinstance(await protocol.lost, MemoryError)
+    assert isinstance(loop_errors.pop()["exception"], MemoryError)
+    write.close()
+
+
 async def test_the_other_holders_of_a_pipe_keep_it(loop):
     """Closing the transport closes its own file, not a duplicate of it."""
     read, write = pipe()
