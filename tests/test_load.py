@@ -440,7 +440,9 @@ async def test_slow_readers(loop):
                 self.transport.write(BIG[self.sent : self.sent + 10_000])
                 self.sent += 10_000
                 self.most = max(self.most, self.transport.get_write_buffer_size())
-            if self.sent >= len(BIG):  # not at once: asyncio's loses the connection twice, in resume_writing (gh-156512)
+            if self.sent >= len(
+                BIG
+            ):  # not at once: asyncio's loses the connection twice, in resume_writing (gh-156512)
                 asyncio.get_running_loop().call_soon(self.transport.close)
 
         def resume_writing(self):

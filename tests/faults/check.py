@@ -96,7 +96,7 @@ def injector():
 
     from rloop import _rloop
 
-    library = ctypes.CDLL(None)
+    library = ctypes.PyDLL(None)
     library.inject_begin.argtypes = [ctypes.c_uint64, ctypes.c_long, ctypes.c_int]
     library.inject_watch.argtypes = [ctypes.c_bool]
     library.inject_setup.argtypes = [Range, Range]
@@ -105,8 +105,7 @@ def injector():
     ours = mapped(_rloop.__file__)
     # Where it is built in (3.15), what a step of a task calls counts as the call of rloop's handle that runs the step.
     asyncio = mapped(_asyncio.__file__) if hasattr(_asyncio, "__file__") else Range(0, 0)
-    if library.inject_setup(ours, asyncio) < 0:
-        raise SystemExit("this Python does not tell where its interpreter's loop is")
+    library.inject_setup(ours, asyncio)
     names = [name.decode() for name in itertools.takewhile(bool, library.inject_names())]
     return library, ours.begin, _rloop.__file__, names
 

@@ -4,8 +4,12 @@
  *
  * A call is rloop's if, going up the stack from it, a frame of the extension comes before one of the interpreter's loop or of
  * _asyncio: what libpython, libuv and libc do in between, they do for the extension; what a Python function or a task's step does
- * that the extension has called is not its own.  A call site is the return address in the extension and a hash of the frames below it, so that the several
- * allocations of one PyObject_Call count as several.
+ * that the extension has called is not its own.  A compiler may have split the interpreter's loop, and only one part has a name.
+ * So a profile function notes for each Python function in which activation of the extension it was called: a call that comes
+ * to that one first is the Python function's.
+ *
+ * A call site is the return address in the extension and a hash of the frames below it, so that the several allocations of one
+ * PyObject_Call count as several.
  *
  * check.py says by inject_begin() which call is to fail, and how, and reads the records of what passed.  Nothing is looked at
  * before.
@@ -27,6 +31,7 @@
 #include <unwind.h>
 
 #define MAX_RECORDS (1 << 18)
+#define MAX_DEPTH 2000 /* of Python functions */
 
 struct record {
     uintptr_t site; /* a return address in the extension */
@@ -54,8 +59,15 @@ static struct {
 /* The unwinder and the wrappers call what is wrapped. */
 static _Thread_local bool is_busy;
 
+/* Of each Python function that runs, the extension's innermost activation; 0 at the outermost. */
+static _Thread_local struct {
+    unsigned depth;
+    uintptr_t activation[MAX_DEPTH + 1];
+} python;
+
 struct walk {
     uintptr_t site;
+    uintptr_t activation; /* which call of a function of the extension: where its stack frame lies */
     uint64_t path;
 };
 
@@ -77,9 +89,43 @@ walk_frame(struct _Unwind_Context *context, void *data)
     walk->path = (walk->path ^ at) * UINT64_C(0x100000001b3);
     if (range_has(state.ours, at)) {
         walk->site = at;
+        walk->activation = _Unwind_GetCFA(context);
         return _URC_END_OF_STACK;
     }
     return _URC_NO_REASON;
+}
+
+static _Unwind_Reason_Code
+walk_to_extension(struct _Unwind_Context *context, void *data)
+{
+    if (!range_has(state.ours, _Unwind_GetIP(context))) {
+        return _URC_NO_REASON;
+    }
+    *(uintptr_t *)data = _Unwind_GetCFA(context);
+    return _URC_END_OF_STACK;
+}
+
+/* A profile function: see PyEval_SetProfile() in CPython's C API. */
+static int
+note_python(void *self, void *frame, int event, void *argument)
+{
+    enum { CALL = 0, RETURN = 3 };
+
+    (void)self, (void)frame, (void)argument;
+    if (event == CALL) {
+        uintptr_t activation = 0;
+        is_busy = true;
+        _Unwind_Backtrace(walk_to_extension, &activation);
+        is_busy = false;
+        if (++python.depth > MAX_DEPTH) {
+            abort();
+        }
+        python.activation[python.depth] = activation;
+    }
+    else if (event == RETURN && python.depth > 0) {
+        python.depth--;
+    }
+    return 0;
 }
 
 int
@@ -95,7 +141,7 @@ inject_fault(enum inject_function function)
     _Unwind_Backtrace(walk_frame, &walk);
     is_busy = false;
     errno = error;
-    if (walk.site == 0) {
+    if (walk.site == 0 || walk.activation == python.activation[python.depth]) {
         return INJECT_NOTHING;
     }
     unsigned number = atomic_fetch_add(&state.n_records, 1);
@@ -133,21 +179,19 @@ inject_real(enum inject_function function)
 
 /* --- For check.py, by ctypes */
 
-/* Where the extension and _asyncio lie.  Returns -1 if the interpreter's loop is not to be found. */
-EXPORT int
+/* Where the extension and _asyncio lie. */
+EXPORT void
 inject_setup(struct range ours, struct range asyncio)
 {
     Dl_info info;
     const ElfW(Sym) * symbol;
     void *interpreter = dlsym(RTLD_DEFAULT, "_PyEval_EvalFrameDefault");
 
-    if (interpreter == NULL || dladdr1(interpreter, &info, (void **)&symbol, RTLD_DL_SYMENT) == 0 || symbol == NULL) {
-        return -1;
-    }
     state.ours = ours;
     state.others[0] = asyncio;
-    state.others[1] = (struct range){(uintptr_t)interpreter, (uintptr_t)interpreter + symbol->st_size};
-    return 0;
+    if (interpreter != NULL && dladdr1(interpreter, &info, (void **)&symbol, RTLD_DL_SYMENT) != 0 && symbol != NULL) {
+        state.others[1] = (struct range){(uintptr_t)interpreter, (uintptr_t)interpreter + symbol->st_size};
+    }
 }
 
 EXPORT const char *const *
@@ -160,6 +204,9 @@ inject_names(void)
 EXPORT void
 inject_begin(uint64_t path, long hit, int fault)
 {
+    void (*set_profile)(int (*)(void *, void *, int, void *), void *) = dlsym(RTLD_DEFAULT, "PyEval_SetProfile");
+    set_profile(note_python, NULL);
+    python.depth = 0;
     state.wanted = path;
     state.countdown = hit;
     state.fault = fault;

@@ -16,6 +16,7 @@ import os
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import types
 import warnings
@@ -251,6 +252,22 @@ def alone(call):
     return scene
 
 
+def in_executor(call):
+    """Its thread has not begun when this suspends."""
+
+    @contextlib.asynccontextmanager
+    async def scene(loop, tools):
+        executor, gate = concurrent.futures.ThreadPoolExecutor(1), threading.Event()
+        executor.submit(gate.wait)
+        loop.set_default_executor(executor)
+        tools.deeds = [gate.set]
+        yield lambda: call(loop)
+        gate.set()
+        executor.shutdown()
+
+    return scene
+
+
 @contextlib.asynccontextmanager
 async def shutdown_default_executor(loop, tools):
     executor = concurrent.futures.ThreadPoolExecutor(1)
@@ -337,9 +354,9 @@ AWAITABLES = {
     "connect_read_pipe": piping("connect_read_pipe", 0),
     "connect_write_pipe": piping("connect_write_pipe", 1),
     "create_subprocess_exec": create_subprocess,
-    "getaddrinfo": alone(lambda loop: loop.getaddrinfo("localhost", 80)),
-    "getnameinfo": alone(lambda loop: loop.getnameinfo((LOCAL, 80), socket.NI_NUMERICHOST)),
-    "run_in_executor": alone(lambda loop: loop.run_in_executor(None, time.sleep, SOON)),
+    "getaddrinfo": in_executor(lambda loop: loop.getaddrinfo("localhost", 80)),
+    "getnameinfo": in_executor(lambda loop: loop.getnameinfo((LOCAL, 80), socket.NI_NUMERICHOST)),
+    "run_in_executor": in_executor(lambda loop: loop.run_in_executor(None, time.sleep, SOON)),
     "shutdown_default_executor": shutdown_default_executor,
     "read": streaming(lambda reader, writer: reader.read()),
     "read(n)": streaming(lambda reader, writer: reader.read(5)),
