@@ -5,6 +5,7 @@
 
 cd "$(dirname "$0")/.."
 top=$PWD
+unset MAKEFLAGS MAKEOVERRIDES MFLAGS MAKELEVEL # VERSION=X.Y, to our make, is not for the makes of others
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_INPUT=1
 logs=build/logs
 mkdir -p "$logs"
