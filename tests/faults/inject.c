@@ -2,11 +2,9 @@
  *
  * Preloaded into a Python: makes one chosen call of one chosen call site in rloop fail.
  *
- * A call is rloop's if, going up the stack from it, a frame of the extension comes before one of the interpreter's loop or of
- * _asyncio: what libpython, libuv and libc do in between, they do for the extension; what a Python function or a task's step does
- * that the extension has called is not its own.  A compiler may have split the interpreter's loop, and only one part has a name.
- * So a profile function notes for each Python function in which activation of the extension it was called: a call that comes
- * to that one first is the Python function's.
+ * A call is rloop's if, going up the stack from it, a frame of the extension comes before one that evaluates a Python function
+ * (which all do below evaluate(), PEP 523) or one of _asyncio: what libpython, libuv and libc do in between, they do for the
+ * extension; what a Python function or a task's step does that the extension has called is not its own.
  *
  * A call site is the return address in the extension and a hash of the frames below it, so that the several allocations of one
  * PyObject_Call count as several.
@@ -20,7 +18,6 @@
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <link.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -31,7 +28,6 @@
 #include <unwind.h>
 
 #define MAX_RECORDS (1 << 18)
-#define MAX_DEPTH 2000 /* of Python functions */
 
 struct record {
     uintptr_t site; /* a return address in the extension */
@@ -47,7 +43,7 @@ struct range {
 static struct {
     atomic_bool is_on;
     struct range ours;
-    struct range others[2];
+    struct range asyncio;
     uint64_t wanted; /* a path; 0: only record */
     atomic_long countdown;
     int fault;
@@ -59,15 +55,8 @@ static struct {
 /* The unwinder and the wrappers call what is wrapped. */
 static _Thread_local bool is_busy;
 
-/* Of each Python function that runs, the extension's innermost activation; 0 at the outermost. */
-static _Thread_local struct {
-    unsigned depth;
-    uintptr_t activation[MAX_DEPTH + 1];
-} python;
-
 struct walk {
     uintptr_t site;
-    uintptr_t activation; /* which call of a function of the extension: where its stack frame lies */
     uint64_t path;
 };
 
@@ -77,55 +66,33 @@ range_has(struct range range, uintptr_t address)
     return address >= range.begin && address < range.end;
 }
 
+typedef void *evaluator(void *thread, void *frame, int throwing);
+
+static evaluator *evaluate_really;
+
+static void *
+evaluate(void *thread, void *frame, int throwing)
+{
+    void *result = evaluate_really(thread, frame, throwing);
+    atomic_signal_fence(memory_order_seq_cst); /* no tail call: the unwinder looks for this function */
+    return result;
+}
+
 static _Unwind_Reason_Code
 walk_frame(struct _Unwind_Context *context, void *data)
 {
     struct walk *walk = data;
     uintptr_t at = _Unwind_GetIP(context);
 
-    if (range_has(state.others[0], at) || range_has(state.others[1], at)) {
+    if (range_has(state.asyncio, at) || _Unwind_GetRegionStart(context) == (uintptr_t)evaluate) {
         return _URC_END_OF_STACK;
     }
     walk->path = (walk->path ^ at) * UINT64_C(0x100000001b3);
     if (range_has(state.ours, at)) {
         walk->site = at;
-        walk->activation = _Unwind_GetCFA(context);
         return _URC_END_OF_STACK;
     }
     return _URC_NO_REASON;
-}
-
-static _Unwind_Reason_Code
-walk_to_extension(struct _Unwind_Context *context, void *data)
-{
-    if (!range_has(state.ours, _Unwind_GetIP(context))) {
-        return _URC_NO_REASON;
-    }
-    *(uintptr_t *)data = _Unwind_GetCFA(context);
-    return _URC_END_OF_STACK;
-}
-
-/* A profile function: see PyEval_SetProfile() in CPython's C API. */
-static int
-note_python(void *self, void *frame, int event, void *argument)
-{
-    enum { CALL = 0, RETURN = 3 };
-
-    (void)self, (void)frame, (void)argument;
-    if (event == CALL) {
-        uintptr_t activation = 0;
-        is_busy = true;
-        _Unwind_Backtrace(walk_to_extension, &activation);
-        is_busy = false;
-        if (++python.depth > MAX_DEPTH) {
-            abort();
-        }
-        python.activation[python.depth] = activation;
-    }
-    else if (event == RETURN && python.depth > 0) {
-        python.depth--;
-    }
-    return 0;
 }
 
 int
@@ -141,7 +108,7 @@ inject_fault(enum inject_function function)
     _Unwind_Backtrace(walk_frame, &walk);
     is_busy = false;
     errno = error;
-    if (walk.site == 0 || walk.activation == python.activation[python.depth]) {
+    if (walk.site == 0) {
         return INJECT_NOTHING;
     }
     unsigned number = atomic_fetch_add(&state.n_records, 1);
@@ -183,15 +150,13 @@ inject_real(enum inject_function function)
 EXPORT void
 inject_setup(struct range ours, struct range asyncio)
 {
-    Dl_info info;
-    const ElfW(Sym) * symbol;
-    void *interpreter = dlsym(RTLD_DEFAULT, "_PyEval_EvalFrameDefault");
+    void *(*get_interpreter)(void) = dlsym(RTLD_DEFAULT, "PyInterpreterState_Get");
+    void (*set_evaluator)(void *, evaluator *) = dlsym(RTLD_DEFAULT, "_PyInterpreterState_SetEvalFrameFunc");
 
     state.ours = ours;
-    state.others[0] = asyncio;
-    if (interpreter != NULL && dladdr1(interpreter, &info, (void **)&symbol, RTLD_DL_SYMENT) != 0 && symbol != NULL) {
-        state.others[1] = (struct range){(uintptr_t)interpreter, (uintptr_t)interpreter + symbol->st_size};
-    }
+    state.asyncio = asyncio;
+    evaluate_really = dlsym(RTLD_DEFAULT, "_PyEval_EvalFrameDefault");
+    set_evaluator(get_interpreter(), evaluate);
 }
 
 EXPORT const char *const *
@@ -204,9 +169,6 @@ inject_names(void)
 EXPORT void
 inject_begin(uint64_t path, long hit, int fault)
 {
-    void (*set_profile)(int (*)(void *, void *, int, void *), void *) = dlsym(RTLD_DEFAULT, "PyEval_SetProfile");
-    set_profile(note_python, NULL);
-    python.depth = 0;
     state.wanted = path;
     state.countdown = hit;
     state.fault = fault;
