@@ -20,7 +20,7 @@ from support import LOOPS, load, open_fds
 
 __all__ = ["LOOPS", "Fault", "in_child", "load", "run_case"]
 
-EXIT_LIBUV_ABORTED = 66
+EXIT_LIBUV_FAILED = 66
 PATIENCE = 3.0  # seconds; without a fault the slowest program takes a tenth of it
 
 
@@ -183,5 +183,5 @@ def in_child(function, *arguments):
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status == 0:
         return pickle.loads(answer)
-    outcome = {EXIT_LIBUV_ABORTED: "libuv aborts", 1: "HANG"}.get(status, "CRASH")
+    outcome = {EXIT_LIBUV_FAILED: "libuv fails", 1: "HANG"}.get(status, "CRASH")
     return outcome, Fault(), [f"exit status {status}"], None

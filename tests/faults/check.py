@@ -9,7 +9,8 @@ same          the program's result, as if nothing had been;
 reported      an error came to the program, to a protocol, to the loop's exception handler or to the log;
 stalled       an error was reported, and then the program waited for what does not come any more.  It is the program
               that is stuck: the loop goes on;
-libuv aborts  libuv calls abort(); it has no other answer when its table of files, or epoll's, can't grow.
+libuv fails   it calls abort(), or would go on with memory that it has freed, when its table of files, or epoll's, can't
+              grow.
 
 And what may not: a process that dies (CRASH), a loop that does not end (HANG), a fault that should not be seen at all,
 as an interrupted call, but is (SEEN), a program that waits or ends with less than it should though nobody was told
@@ -67,7 +68,7 @@ FAULTS = {
     "epoll_wait": "EINTR stale early",
     "epoll_pwait": "EINTR stale early",
 }
-ALLOWED = ("same", "reported", "stalled", "libuv aborts")
+ALLOWED = ("same", "reported", "stalled", "libuv fails")
 
 
 class Record(ctypes.Structure):

@@ -197,20 +197,23 @@ inject_records(unsigned *n_records)
     return state.records;
 }
 
-/* libuv knows no other answer to some faults than abort(): that is told apart from crashes of our own by this exit status. */
-enum { EXIT_LIBUV_ABORTED = 66 };
+/* libuv knows no answer to some faults: that is told apart from crashes of our own by this exit status. */
+enum { EXIT_LIBUV_FAILED = 66 };
+
+void
+inject_exit_if_libuv(void *caller)
+{
+    Dl_info info;
+
+    if (dladdr(caller, &info) != 0 && strstr(info.dli_fname, "libuv") != NULL) {
+        _exit(EXIT_LIBUV_FAILED);
+    }
+}
 
 EXPORT void
 abort(void)
 {
-    Dl_info info;
-    void *caller = __builtin_return_address(0);
-
-    if (range_has(state.ours, (uintptr_t)caller) ||
-        (dladdr(caller, &info) != 0 && strstr(info.dli_fname, "libuv") != NULL))
-    {
-        _exit(EXIT_LIBUV_ABORTED);
-    }
+    inject_exit_if_libuv(__builtin_return_address(0));
     signal(SIGABRT, SIG_DFL);
     raise(SIGABRT);
     _exit(127);

@@ -59,6 +59,9 @@ int inject_fault(enum inject_function function);
 /* The fault that this call was to have is none that it can have. */
 void inject_withdraw(void);
 
+/* End the process, if `caller` is a return address in libuv, in a way that the harness knows. */
+void inject_exit_if_libuv(void *caller);
+
 /* The function that the wrapper stands for. */
 void *inject_real(enum inject_function function);
 

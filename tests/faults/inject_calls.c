@@ -90,7 +90,13 @@ calloc(size_t n_items, size_t size)
 EXPORT void *
 realloc(void *block, size_t size)
 {
-    return is_out_of_memory() ? NULL : __libc_realloc(block, size);
+    if (!is_out_of_memory()) {
+        return __libc_realloc(block, size);
+    }
+    if (block != NULL) {
+        inject_exit_if_libuv(__builtin_return_address(0)); /* it would abort, or (1.53) go on with what it has freed */
+    }
+    return NULL;
 }
 
 /* --- Bytes */
