@@ -77,14 +77,14 @@ need_venv() {
         printf '%s\n' "$identity" >"$venv/made-with"
     fi
     for group; do
+        case $group in
+        test | bench)
+            tools/system_packages openssl || say "OpenSSL's headers are not here: the TLS scenarios can't be run"
+            ;;
+        esac
         wanted=tools/requirements-$group-$version.txt
         [ -e "$wanted" ] || wanted=tools/requirements-$group.txt
         if ! cmp -s "$wanted" "$venv/has-$group"; then
-            case $group in
-            test | bench)
-                tools/system_packages openssl || say "OpenSSL's headers are not here: the TLS scenarios can't be run"
-                ;;
-            esac
             say "Python $version: installing $wanted"
             quietly "pip-$version-$group" "$py" -m pip install -q -r "$wanted" ||
                 die "pip could not install $wanted; with a working package index, type the command again"
