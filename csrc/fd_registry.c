@@ -11,6 +11,9 @@
 #include "handle.h"
 #include "loop.h"
 
+#include <errno.h>
+#include <fcntl.h>
+
 struct fd_side {
     fd_ready run;
     PyObject *object; /* NULL: this direction isn't watched */
@@ -131,6 +134,10 @@ registry_entry(struct loop *loop, int fd)
     struct fd_registry *fds = &loop->fds;
     assert(fd >= 0);
     if ((size_t)fd >= fds->capacity) {
+        if (fcntl(fd, F_GETFD) < 0) { /* no table of gigabytes for a number that names no file */
+            errors_set(-errno);
+            return NULL;
+        }
         size_t capacity = fds->capacity ? fds->capacity : 64;
         while (capacity <= (size_t)fd) {
             capacity *= 2;

@@ -493,6 +493,14 @@ def test_what_is_no_file(loop, add, remove, what, error):
             getattr(loop, remove)(what)
 
 
+@pytest.mark.parametrize("add", ["add_reader", "add_writer"])
+@pytest.mark.parametrize("number", [1 << 16, (1 << 31) - 1])
+def test_number_of_no_file(loop, add, number):
+    """However large it is, the answer is the kernel's, and costs no memory for the numbers below."""
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        getattr(loop, add)(number, int)
+
+
 @pytest.mark.parametrize("arguments", [(), (0,)])
 def test_missing_arguments(loop, arguments):
     for name in ("add_reader", "add_writer"):
