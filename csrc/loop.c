@@ -255,7 +255,9 @@ loop_method_after_fork(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     struct loop *loop = (struct loop *)self;
     int result = loop->core_loop == NULL ? 0 : loop->core->loop_after_fork(loop->core_loop);
-    loop->thread_id = 0; /* nobody runs it here */
+    if (loop->thread_id != PyThread_get_thread_ident()) {
+        loop->thread_id = 0; /* who ran it isn't here; a callback that forks is run by it still */
+    }
     if (result < 0) {
         return errors_set(result);
     }

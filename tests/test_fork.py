@@ -152,6 +152,43 @@ with asyncio.Runner(loop_factory=new_loop) as runner:
     assert out == "end\n"
 
 
+@pytest.mark.parametrize("use", ["loop.close()", "loop.run_until_complete(done)"])
+def test_a_callback_that_forks_is_still_run_by_its_loop(loop_spec, use):
+    """In the child too, where the loop can go on, but neither end nor run once more inside."""
+    out = run_program(
+        loop_spec,
+        PARENT
+        + f"""
+def main():
+    global child
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        assert loop.is_running()
+        try:
+            {use}
+        except RuntimeError as error:
+            seen.append(str(error))
+    loop.call_soon(seen.append, "next")
+    loop.call_soon(loop.stop)
+loop, seen = new_loop(), []
+done = loop.create_future()
+done.set_result(None)
+loop.call_soon(main)
+loop.run_forever()
+assert not loop.is_running()
+loop.close()
+if not child:
+    print(*seen, sep="\\n", flush=True)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert seen == ["next"]
+""",
+    )
+    said = "Cannot close a running event loop" if "close" in use else "This event loop is already running"
+    assert out.splitlines() == [said, "next"]
+
+
 @pytest.mark.ours("which of the two processes reads the byte that wakes asyncio's loop is chance")
 def test_fork_while_the_loop_is_being_woken(loop_spec):
     """What another thread had handed in is there in the child too, which hears of the next one as well."""
@@ -159,24 +196,27 @@ def test_fork_while_the_loop_is_being_woken(loop_spec):
         loop_spec,
         PARENT
         + """
-def child():
-    signal.alarm(20)
-    def wake():
-        time.sleep(0.1)
-        loop.call_soon_threadsafe(seen.append, "after")
-        loop.call_soon_threadsafe(loop.stop)
-    threading.Thread(target=wake).start()
-    loop.run_forever()
-    assert seen == ["before", "after"]
+def wake():
+    time.sleep(0.1)
+    loop.call_soon_threadsafe(seen.append, "after")
+    loop.call_soon_threadsafe(loop.stop)
 def main():
+    global child
     thread = threading.Thread(target=loop.call_soon_threadsafe, args=(seen.append, "before"))
     thread.start()
     thread.join()
-    fork(child)
-    loop.call_soon(loop.stop)
+    child = os.fork()
+    if child:
+        loop.call_soon(loop.stop)
+    else:
+        signal.alarm(20)
+        threading.Thread(target=wake).start()
 loop, seen = new_loop(), []
 loop.call_soon(main)
 loop.run_forever()
+if not child:
+    os._exit(seen != ["before", "after"])
+assert os.waitpid(child, 0)[1] == 0
 loop.close()
 print(seen)
 """,
