@@ -189,6 +189,46 @@ assert seen == ["next"]
     assert out.splitlines() == [said, "next"]
 
 
+@pytest.mark.ours("asyncio's loop takes itself for running, in a thread that the child has not")
+@pytest.mark.parametrize("doing", ["waiting", "in a callback"])
+def test_fork_by_another_thread(loop_spec, doing):
+    """The thread that runs the loop isn't in the child: there the loop runs nowhere, and can be run."""
+    out = run_program(
+        loop_spec,
+        PARENT
+        + f"""
+def child():
+    signal.alarm(20)
+    for _ in range(2):
+        thread = threading.Thread(target=loop.call_soon_threadsafe, args=(seen.append, "threadsafe"))
+        loop.call_later(0.02, thread.start)
+        loop.call_later(0.1, loop.stop)
+        loop.run_forever()
+        thread.join()
+    loop.close()
+    assert seen == ["threadsafe"] * 2, seen
+def main():
+    begun.wait()
+    time.sleep(0.1)
+    fork(child)
+    ended.set()
+    loop.call_soon_threadsafe(loop.stop)
+loop, seen, begun, ended = new_loop(), [], threading.Event(), threading.Event()
+thread = threading.Thread(target=main)
+thread.start()
+loop.call_soon(begun.set)
+if {doing!r} != "waiting":
+    loop.call_soon(ended.wait)
+loop.call_later(60, print, "late")
+loop.run_forever()
+thread.join()
+loop.close()
+print("end")
+""",
+    )
+    assert out == "end\n"
+
+
 @pytest.mark.ours("which of the two processes reads the byte that wakes asyncio's loop is chance")
 def test_fork_while_the_loop_is_being_woken(loop_spec):
     """What another thread had handed in is there in the child too, which hears of the next one as well."""

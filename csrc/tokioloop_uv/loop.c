@@ -341,6 +341,8 @@ uvcore_loop_after_fork(struct core_loop *loop)
     uvcore_low_fds_take(&low);
     int error = uv_loop_fork(&loop->uv);
     uvcore_low_fds_release(&low);
+    loop->is_blocking = false; /* the thread that waited isn't here */
+    uv_timer_stop(&loop->deadline);
     for (struct uvcore_node *node = loop->objects.next; node != &loop->objects; node = node->next) {
         uvcore_object_abandon(node->object);
     }
