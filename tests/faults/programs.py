@@ -9,6 +9,9 @@ error of its own kind, Wrong, however the program ends.
 import asyncio
 import contextlib
 import contextvars
+import gc
+import importlib.util
+import logging
 import os
 import random
 import signal
@@ -213,6 +216,65 @@ async def options(loop, folder):
     await asyncio.sleep(0.001)
     loop.set_exception_handler(handler)
     return told, loop.is_running(), bool(repr(loop))
+
+
+async def extension(loop, folder):
+    """rloop's C half is imported once more, with a state and types of its own."""
+    from rloop import _rloop
+
+    try:
+        spec = importlib.util.spec_from_file_location(_rloop.__name__, _rloop.__file__)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+
+        class Loop(module.LoopBase):
+            pass
+
+        Loop._adopt_methods()
+    except BaseException:
+        gc.collect()  # the garbage collector looks at what there is of it
+        raise
+    return sorted(vars(module)), Loop.call_soon is not module.LoopBase.call_soon
+
+
+async def debugged(loop, folder):
+    """Debug mode: where handles come from, what is slow, who runs when something fails, all that is logged."""
+    told = []
+    logger = logging.getLogger("asyncio")
+    previous = loop.get_exception_handler()
+
+    def fail(*args):
+        raise ValueError("on purpose")
+
+    def is_news(record):
+        return "Executing <" not in record.getMessage() and "on purpose" not in record.getMessage()
+
+    def handler(loop, context):
+        if "on purpose" not in str(context.get("exception")):
+            return previous(loop, context)
+        told.append(context["message"].partition(" at ")[0])
+        return fail()
+
+    logger.addFilter(is_news)
+    loop.set_exception_handler(handler)
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0
+    try:
+        handles = [loop.call_soon(int), loop.call_later(5, int, "many", "more", 10), loop.call_soon_threadsafe(int)]
+        handles[1].cancel()
+        texts = [repr(handle) for handle in handles]
+        loop.set_task_factory(lambda loop, coroutine, **options: asyncio.Task(coroutine, loop=loop, **options))
+        await loop.create_task(asyncio.sleep(0.001), name="one")
+        loop.set_task_factory(None)
+        sent = [await echo(loop, folder), await sockets(loop, folder), await udp(loop, folder)]
+        loop.call_soon(fail, 1, 2, 3)
+        await asyncio.sleep(0)
+    finally:
+        loop.slow_callback_duration = 0.1
+        loop.set_debug(False)
+        loop.set_exception_handler(previous)
+        logger.removeFilter(is_news)
+    return len(texts), sent, told
 
 
 async def echo(loop, folder):
@@ -614,6 +676,8 @@ PROGRAMS = {
     for program in (
         callbacks,
         options,
+        extension,
+        debugged,
         echo,
         buffered,
         streams,
