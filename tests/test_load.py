@@ -389,11 +389,16 @@ def outcomes(factory, caplog, count, state, *contexts):
 
 
 def assert_as_asyncio(loop_factory, caplog, state, *contexts):
+    oracle = load(LOOPS["asyncio"])
     told, objects = outcomes(loop_factory, caplog, SCENES, state, *contexts)
-    (expected,), _ = outcomes(load(LOOPS["asyncio"]), caplog, 1, state, *contexts)
+    (expected,), _ = outcomes(oracle, caplog, 1, state, *contexts)
     assert told == [expected] * SCENES
-    # One object kept for each connection would make CROWD a scene; what is made once does not count.
-    assert statistics.median(after - before for before, after in itertools.pairwise(objects)) < CROWD // 2
+    # One object kept for each connection would make CROWD a scene; what is made once does not count.  On a busy machine
+    # asyncio's TLS keeps whole connections for a while (3.12).
+    assert (
+        loop_factory is oracle
+        or statistics.median(after - before for before, after in itertools.pairwise(objects)) < CROWD // 2
+    )
 
 
 @pytest.mark.parametrize("state", PLAIN, ids=lambda state: state.__name__)
