@@ -123,6 +123,17 @@ mio_poller_remove(struct mio_poller *poller, int fd, unsigned interest)
     return 0;
 }
 
+static struct mio_event *
+mio_poller_find_event(struct mio_event *events, int count, int fd)
+{
+    for (int i = 0; i < count; i++) {
+        if (events[i].fd == fd) {
+            return &events[i];
+        }
+    }
+    return NULL;
+}
+
 int
 mio_poller_wait(struct mio_poller *poller, int64_t timeout_ns, struct mio_event *events)
 {
@@ -137,17 +148,24 @@ mio_poller_wait(struct mio_poller *poller, int64_t timeout_ns, struct mio_event 
         return -errno;
     }
     int count = 0;
+    unsigned seen = 0;
     for (int i = 0; i < raw_count; i++) {
         if (raw[i].filter == EVFILT_USER) {
             events[count++] = (struct mio_event){.fd = -1};
             continue;
         }
-        /* An end or an error (EV_EOF) comes from the filter of each direction, as far as there is one. */
-        events[count++] = (struct mio_event){
-            .fd = (int)raw[i].ident,
-            .tag = (uint32_t)(uintptr_t)raw[i].udata,
-            .ready = raw[i].filter == EVFILT_READ ? (unsigned)CORE_READABLE : (unsigned)CORE_WRITABLE,
-        };
+        /* An end or an error (EV_EOF) comes from the filter of each direction, as far as there is one.  If both filters of an fd
+         * have fired, that is one event: its owner hears of a poll once. */
+        int fd = (int)raw[i].ident;
+        unsigned ready = raw[i].filter == EVFILT_READ ? (unsigned)CORE_READABLE : (unsigned)CORE_WRITABLE;
+        struct mio_event *other = (seen & ~ready) != 0 ? mio_poller_find_event(events, count, fd) : NULL;
+        seen |= ready;
+        if (other != NULL) {
+            other->ready |= ready;
+        }
+        else {
+            events[count++] = (struct mio_event){.fd = fd, .tag = (uint32_t)(uintptr_t)raw[i].udata, .ready = ready};
+        }
     }
     return count;
 }
