@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The C programs of bench/native: installed beside this file, or, in a source tree, compiled when they change."""
 
+import functools
+import itertools
 import os
 import shlex
 import shutil
@@ -28,12 +30,14 @@ def find(name):
     return compiled(name)
 
 
+@functools.cache
 def compiled(name):
     globs, packages, libraries = PROGRAMS[name]
     poller = "kqueue" if shutil.which("sw_vers") or os.uname().sysname.endswith("BSD") else "epoll"
     files = [path for glob in globs for path in sorted(SOURCES.glob(glob)) if not is_other_poller(path, poller)]
     headers = [*SOURCES.glob("*.h"), *TOP.glob("csrc/*.h"), *TOP.glob("csrc/rloop_mio/*.h")]
-    program = BUILT / name
+    found = {package: options for package in packages if (options := pkg_config(package)) is not None}
+    program = BUILT / "-".join([name, *found])  # compiled anew once OpenSSL is there
     if program.exists() and all(path.stat().st_mtime < program.stat().st_mtime for path in [*files, *headers]):
         return program
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -41,11 +45,9 @@ def compiled(name):
         raise RuntimeError("the load client needs a C compiler (set CC)")
     BUILT.mkdir(parents=True, exist_ok=True)
     flags = ["-std=c11", "-O2", "-D_GNU_SOURCE", f"-I{TOP / 'csrc'}"]
-    for package in packages:
-        found = pkg_config(package)
-        flags += [f"-DHAVE_{package.upper()}"] if found is not None else []
-        libraries = [*libraries, *(found or [])]
-    made = BUILT / f"{name}.{os.getpid()}"  # two runners may do this at once
+    flags += [f"-DHAVE_{package.upper()}" for package in found]
+    libraries = [*libraries, *itertools.chain.from_iterable(found.values())]
+    made = program.with_suffix(f".{os.getpid()}")  # two runners may do this at once
     done = subprocess.run([compiler, *flags, "-o", made, *files, *libraries], capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"{name} can't be compiled: {done.stderr.strip()}")
