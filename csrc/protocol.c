@@ -63,41 +63,54 @@ protocol_call(struct protocol *protocol, PyObject *method, bool takes_object, Py
     return result;
 }
 
-static int
-protocol_bind(struct protocol *protocol, PyObject **method, bool *takes_object, PyObject *name)
+/* Looking a method up may run code of the user's, which may put another protocol in this one's place. */
+static PyObject *
+protocol_look_up(struct protocol *protocol, PyObject *name)
 {
-    if (*method != NULL) {
-        return 0;
-    }
-    PyObject *bound = PyObject_GetAttr(protocol->object, name);
-    if (bound == NULL) {
-        return -1;
-    }
-    *takes_object = PyMethod_Check(bound) && PyMethod_GET_SELF(bound) == protocol->object;
-    if (*takes_object) {
-        Py_SETREF(bound, Py_NewRef(PyMethod_GET_FUNCTION(bound)));
-    }
-    Py_XSETREF(*method, bound); /* looking it up may have run code that did the same */
-    return 0;
+    PyObject *object = Py_NewRef(protocol->object);
+    PyObject *method = PyObject_GetAttr(object, name);
+    Py_DECREF(object);
+    return method;
 }
 
-static int
-protocol_bind_receive(struct protocol *protocol, PyObject *name)
+/* The method, for this call.  It is kept for the next ones, unless it is that of a protocol which has just been replaced. */
+static PyObject *
+protocol_bind(struct protocol *protocol, PyObject **kept, bool *takes_object, PyObject *name)
 {
-    return protocol_bind(protocol, &protocol->receive, &protocol->receive_takes_object, name);
+    PyObject *object = Py_NewRef(protocol->object);
+    PyObject *method = PyObject_GetAttr(object, name);
+    if (method != NULL && protocol->object == object) {
+        *takes_object = PyMethod_Check(method) && PyMethod_GET_SELF(method) == object;
+        Py_XSETREF(*kept, Py_NewRef(*takes_object ? PyMethod_GET_FUNCTION(method) : method));
+    }
+    Py_DECREF(object);
+    return method;
 }
 
 static PyObject *
-protocol_call_receive(struct protocol *protocol, PyObject *argument, PyObject *second)
+protocol_call_kept(struct protocol *protocol, PyObject **kept, bool *takes_object, PyObject *name, PyObject *argument,
+                   PyObject *second)
 {
-    return protocol_call(protocol, protocol->receive, protocol->receive_takes_object, argument, second);
+    if (*kept != NULL) {
+        return protocol_call(protocol, *kept, *takes_object, argument, second);
+    }
+    PyObject *method = protocol_bind(protocol, kept, takes_object, name);
+    PyObject *result = method == NULL ? NULL : protocol_call(protocol, method, false, argument, second);
+    Py_XDECREF(method);
+    return result;
+}
+
+static PyObject *
+protocol_call_receive(struct protocol *protocol, PyObject *name, PyObject *argument, PyObject *second)
+{
+    return protocol_call_kept(protocol, &protocol->receive, &protocol->receive_takes_object, name, argument, second);
 }
 
 /* Call a method that is not worth keeping. */
 static PyObject *
 protocol_call_by_name(struct protocol *protocol, PyObject *name, PyObject *argument)
 {
-    PyObject *method = PyObject_GetAttr(protocol->object, name);
+    PyObject *method = protocol_look_up(protocol, name);
     PyObject *result = method == NULL ? NULL : protocol_call(protocol, method, false, argument, NULL);
     Py_XDECREF(method);
     return result;
@@ -111,22 +124,21 @@ status_of(PyObject *result)
 }
 
 int
-protocol_bind_data(struct protocol *protocol, module_state *state)
+protocol_data_received(struct protocol *protocol, module_state *state, PyObject *data)
 {
-    if (protocol->receive == NULL) {
-        if (protocol_bind_receive(protocol, state->str_data_received) < 0) {
-            return -1;
-        }
-        protocol->feeds_reader = protocol->receive_takes_object &&
-                                 stream_reader_is_fed_by(protocol->object, protocol->receive, state);
+    if (protocol->receive != NULL) {
+        return status_of(protocol_call(protocol, protocol->receive, protocol->receive_takes_object, data, NULL));
     }
-    return 0;
-}
-
-int
-protocol_data_received(struct protocol *protocol, PyObject *data)
-{
-    return status_of(protocol_call_receive(protocol, data, NULL));
+    PyObject *method = protocol_bind(protocol, &protocol->receive, &protocol->receive_takes_object,
+                                     state->str_data_received);
+    if (method == NULL) {
+        return -1;
+    }
+    protocol->feeds_reader = protocol->receive != NULL && protocol->receive_takes_object &&
+                             stream_reader_is_fed_by(protocol->object, protocol->receive, state);
+    PyObject *result = protocol_call(protocol, method, false, data, NULL);
+    Py_DECREF(method);
+    return status_of(result);
 }
 
 int
@@ -151,10 +163,7 @@ PyObject *
 protocol_get_buffer(struct protocol *protocol, module_state *state)
 {
     PyObject *hint = PyLong_FromLong(-1);
-    PyObject *result = NULL;
-    if (hint != NULL && protocol_bind_receive(protocol, state->str_get_buffer) == 0) {
-        result = protocol_call_receive(protocol, hint, NULL);
-    }
+    PyObject *result = hint == NULL ? NULL : protocol_call_receive(protocol, state->str_get_buffer, hint, NULL);
     Py_XDECREF(hint);
     return result;
 }
@@ -164,10 +173,9 @@ protocol_buffer_updated(struct protocol *protocol, module_state *state, Py_ssize
 {
     PyObject *count = PyLong_FromSsize_t(size);
     PyObject *result = NULL;
-    if (count != NULL &&
-        protocol_bind(protocol, &protocol->updated, &protocol->updated_takes_object, state->str_buffer_updated) == 0)
-    {
-        result = protocol_call(protocol, protocol->updated, protocol->updated_takes_object, count, NULL);
+    if (count != NULL) {
+        result = protocol_call_kept(protocol, &protocol->updated, &protocol->updated_takes_object,
+                                    state->str_buffer_updated, count, NULL);
     }
     Py_XDECREF(count);
     return status_of(result);
@@ -188,7 +196,10 @@ protocol_eof_received(struct protocol *protocol, module_state *state)
 int
 protocol_pause_writing(struct protocol *protocol, module_state *state)
 {
-    return status_of(PyObject_CallMethodNoArgs(protocol->object, state->str_pause_writing));
+    PyObject *method = protocol_look_up(protocol, state->str_pause_writing);
+    PyObject *result = method == NULL ? NULL : PyObject_CallNoArgs(method);
+    Py_XDECREF(method);
+    return status_of(result);
 }
 
 int
@@ -206,10 +217,7 @@ protocol_connection_lost(struct protocol *protocol, module_state *state, PyObjec
 int
 protocol_datagram_received(struct protocol *protocol, module_state *state, PyObject *data, PyObject *address)
 {
-    if (protocol_bind_receive(protocol, state->str_datagram_received) < 0) {
-        return -1;
-    }
-    return status_of(protocol_call_receive(protocol, data, address));
+    return status_of(protocol_call_receive(protocol, state->str_datagram_received, data, address));
 }
 
 int
@@ -221,13 +229,16 @@ protocol_error_received(struct protocol *protocol, module_state *state, PyObject
 int
 protocol_send_failed(struct protocol *protocol, module_state *state, PyObject *exception)
 {
-    return status_of(PyObject_CallMethodOneArg(protocol->object, state->str_error_received, exception));
+    PyObject *method = protocol_look_up(protocol, state->str_error_received);
+    PyObject *result = method == NULL ? NULL : PyObject_CallOneArg(method, exception);
+    Py_XDECREF(method);
+    return status_of(result);
 }
 
 int
 protocol_call_soon(struct protocol *protocol, struct loop *loop, PyObject *name, PyObject *argument)
 {
-    PyObject *method = PyObject_GetAttr(protocol->object, name);
+    PyObject *method = protocol_look_up(protocol, name);
     if (method == NULL) {
         return -1;
     }

@@ -34,8 +34,7 @@ int protocol_set_context(struct protocol *protocol, PyObject *context);
 int protocol_set(struct protocol *protocol, module_state *state, PyObject *object, bool may_buffer);
 
 /* The calls: 0, or -1 with the exception set. */
-int protocol_bind_data(struct protocol *protocol, module_state *state); /* before each protocol_data_received() */
-int protocol_data_received(struct protocol *protocol, PyObject *data);
+int protocol_data_received(struct protocol *protocol, module_state *state, PyObject *data);
 int protocol_filter_received(struct protocol *protocol, const char *data, Py_ssize_t size);
 PyObject *protocol_get_buffer(struct protocol *protocol, module_state *state); /* a new reference, or NULL */
 int protocol_buffer_updated(struct protocol *protocol, module_state *state, Py_ssize_t size);

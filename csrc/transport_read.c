@@ -150,12 +150,8 @@ static void
 read_deliver_object(struct transport *t, PyObject *data)
 {
     struct loop *loop = t->loop;
-    if (data == NULL || protocol_bind_data(&t->protocol, t->state) < 0) {
-        read_end_receive(t, loop, -1);
-    }
-    else {
-        read_end_receive(t, loop, protocol_data_received(&t->protocol, data));
-    }
+    int result = data == NULL ? -1 : protocol_data_received(&t->protocol, t->state, data);
+    read_end_receive(t, loop, result);
     Py_XDECREF(data);
 }
 

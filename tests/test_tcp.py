@@ -348,6 +348,44 @@ async def test_set_protocol_in_data_received(loop):
         transport.set_protocol(protocol)
 
 
+def replaced_when_asked(kind, name, second):
+    """A Recorder that puts `second` in its place when it is asked for its method `name`, which is another one each time."""
+
+    class First(kind):
+        def __getattribute__(self, asked):
+            if asked == name and self.transport.get_protocol() is self:
+                self.transport.set_protocol(second)
+                return lambda *args: getattr(kind, name)(self, *args)
+            return super().__getattribute__(asked)
+
+    return First
+
+
+@pytest.mark.parametrize(
+    "first, name, kind",
+    [
+        (Recorder, "data_received", Recorder),
+        (Recorder, "data_received", BufferedRecorder),
+        (BufferedRecorder, "get_buffer", BufferedRecorder),
+        (BufferedRecorder, "buffer_updated", BufferedRecorder),
+        (BufferedRecorder, "buffer_updated", Recorder),
+    ],
+)
+async def test_set_protocol_while_a_method_is_looked_up(loop, first, name, kind):
+    """The call is made; the next one is the new protocol's."""
+    second = kind()
+    async with one_end(replaced_when_asked(first, name, second)) as (transport, protocol, peer):
+        second.events.append("set")
+        peer.sendall(b"one")
+        await until(lambda: len(protocol.data) + len(second.data) == 3)
+        if name != "get_buffer":
+            assert protocol.data == b"one"
+        peer.sendall(b"two")
+        await until(lambda: len(protocol.data) + len(second.data) == 6)
+        assert second.data.endswith(b"two")
+        transport.set_protocol(protocol)
+
+
 async def test_a_protocol_without_base_class(loop):
     class Bare:
         def connection_made(self, transport):

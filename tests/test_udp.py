@@ -367,6 +367,25 @@ async def test_get_and_set_protocol(loop):
     await second.lost
 
 
+async def test_set_protocol_while_a_method_is_looked_up(loop):
+    """The call is made; the next one is the new protocol's."""
+    second = Datagrams()
+
+    class First(Datagrams):
+        @property
+        def datagram_received(self):
+            self.transport.set_protocol(second)
+            return super().datagram_received
+
+    one, first = await endpoint(loop, factory=First)
+    for data in (b"one", b"two"):
+        one.sendto(data, name(one))
+        await until(lambda: first.data + second.data == [b"one", b"two"][: 1 + (data == b"two")])
+    assert (first.data, second.data) == ([b"one"], [b"two"])
+    one.close()
+    await second.lost
+
+
 async def test_many_peers_are_told_apart(loop):
     class Echo(Datagrams):
         def datagram_received(self, data, addr):
