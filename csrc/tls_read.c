@@ -149,6 +149,23 @@ error:
 }
 
 static int
+status_of(PyObject *result)
+{
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* `method`, which is a field of tls, may put another one there while it runs. */
+static PyObject *
+read_call(PyObject *method, PyObject *argument)
+{
+    Py_INCREF(method);
+    PyObject *result = PyObject_CallOneArg(method, argument);
+    Py_DECREF(method);
+    return result;
+}
+
+static int
 read_call_receive(struct tls_protocol *tls, PyObject *data)
 {
     struct stream_reader reader;
@@ -157,32 +174,37 @@ read_call_receive(struct tls_protocol *tls, PyObject *data)
         stream_reader_release(&reader);
         return result;
     }
-    PyObject *receive = Py_NewRef(tls->receive);
-    PyObject *result = PyObject_CallOneArg(receive, data);
-    Py_DECREF(receive);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    return status_of(read_call(tls->receive, data));
 }
 
-static bool
-read_feeds_reader(const struct tls_protocol *tls)
+/* Looking it up may put another protocol in the place: then this call is the old one's, and the next looks again. */
+static PyObject *
+read_bind_receive(struct tls_protocol *tls)
 {
-    PyObject *receive = tls->receive;
-    return PyMethod_Check(receive) && PyMethod_GET_SELF(receive) == tls->app_protocol &&
-           stream_reader_is_fed_by(tls->app_protocol, PyMethod_GET_FUNCTION(receive), tls->state);
+    PyObject *protocol = Py_NewRef(tls->app_protocol);
+    PyObject *receive = PyObject_GetAttr(protocol, tls->state->str_data_received);
+    if (receive != NULL && tls->app_protocol == protocol) {
+        Py_XSETREF(tls->receive, Py_NewRef(receive));
+        tls->feeds_reader = PyMethod_Check(receive) && PyMethod_GET_SELF(receive) == protocol &&
+                            stream_reader_is_fed_by(protocol, PyMethod_GET_FUNCTION(receive), tls->state);
+    }
+    Py_DECREF(protocol);
+    return receive;
 }
 
 static int
 read_give(struct tls_protocol *tls, PyObject *data)
 {
-    if (tls->receive == NULL) {
-        tls->receive = PyObject_GetAttr(tls->app_protocol, tls->state->str_data_received);
-        if (tls->receive == NULL) {
-            return -1;
-        }
-        tls->feeds_reader = read_feeds_reader(tls);
+    if (tls->receive != NULL) {
+        return read_call_receive(tls, data);
     }
-    return read_call_receive(tls, data);
+    PyObject *receive = read_bind_receive(tls);
+    if (receive == NULL) {
+        return -1;
+    }
+    int result = receive == tls->receive ? read_call_receive(tls, data) : status_of(PyObject_CallOneArg(receive, data));
+    Py_DECREF(receive);
+    return result;
 }
 
 /* Can the object's read() fill memory, as ssl.SSLObject's own can?  One of the user's may know read(len) only, which is all
@@ -236,7 +258,7 @@ read_ask_buffer(struct tls_protocol *tls)
 {
     Py_ssize_t pending = tls_pending(tls, tls->incoming);
     PyObject *hint = pending < 0 ? NULL : PyLong_FromSsize_t(pending);
-    PyObject *buffer = hint == NULL ? NULL : PyObject_CallOneArg(tls->get_buffer, hint);
+    PyObject *buffer = hint == NULL ? NULL : read_call(tls->get_buffer, hint);
     Py_XDECREF(hint);
     return buffer;
 }
@@ -245,10 +267,9 @@ static int
 read_tell_updated(struct tls_protocol *tls, Py_ssize_t filled)
 {
     PyObject *size = PyLong_FromSsize_t(filled);
-    PyObject *result = size == NULL ? NULL : PyObject_CallOneArg(tls->buffer_updated, size);
+    PyObject *result = size == NULL ? NULL : read_call(tls->buffer_updated, size);
     Py_XDECREF(size);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    return status_of(result);
 }
 
 /* The rest comes in a later turn. */
@@ -261,8 +282,7 @@ read_again_soon(struct tls_protocol *tls)
         result = PyObject_CallMethodOneArg(tls->loop, tls->state->str_call_soon, method);
     }
     Py_XDECREF(method);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    return status_of(result);
 }
 
 static int

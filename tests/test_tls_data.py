@@ -296,6 +296,26 @@ async def test_another_protocol_in_data_received(loop, server_context, client_co
         await until(lambda: protocol.data == b"onethree")
 
 
+async def test_another_protocol_while_data_received_is_looked_up(loop, server_context, client_context):
+    """The call is made; the next one is the new protocol's."""
+    second = Recorder()
+
+    class First(Recorder):
+        @property
+        def data_received(self):
+            self.transport.set_protocol(second)
+            return super().data_received
+
+    async with secure_pair(loop, server_context, client_context, First) as (protocol, peer):
+        second.events.append("made")
+        await peer.send(peer.encrypt(b"one"))
+        await until(lambda: protocol.data + second.data == b"one")
+        await peer.send(peer.encrypt(b"two"))
+        await until(lambda: len(protocol.data + second.data) == 6)
+        assert (protocol.data, second.data) == (b"one", b"two")
+        protocol.transport.set_protocol(protocol)
+
+
 def reading(reader):
     return lambda: asyncio.StreamReaderProtocol(reader)
 
