@@ -28,13 +28,13 @@ batch_grow(struct write_batch *batch)
         return -1;
     }
     int capacity = batch->capacity == 0 ? FIRST_CAPACITY : batch->capacity * 2;
-    struct iovec *pieces = PyMem_Resize(batch->pieces, struct iovec, (size_t)capacity);
+    struct iovec *pieces = PyMem_Realloc(batch->pieces, (size_t)capacity * sizeof *pieces);
     if (pieces == NULL) {
         PyErr_NoMemory();
         return -1;
     }
     batch->pieces = pieces;
-    PyObject **owners = PyMem_Resize(batch->owners, PyObject *, (size_t)capacity);
+    PyObject **owners = PyMem_Realloc(batch->owners, (size_t)capacity * sizeof *owners);
     if (owners == NULL) {
         PyErr_NoMemory();
         return -1;

@@ -62,6 +62,39 @@ def test_the_first_write_of_a_callback_is_seen_at_once(loop):
     loop.run_until_complete(main())
 
 
+@pytest.mark.parametrize("is_peer_there", [True])
+def test_writelines_without_memory(loop, is_peer_there):
+    """Whichever allocation fails, also when the sending fails too: MemoryError, and a transport that ends as others do."""
+    testcapi = pytest.importorskip("_testcapi", reason="only there can an allocation be made to fail")
+    pieces = [bytes([number]) * (100 + number % 2 * 2000) for number in range(100)]
+
+    async def main():
+        transport, protocol, peer = await connected(loop)
+        await asyncio.sleep(0)
+        transport.pause_reading()
+        if not is_peer_there:
+            peer.close()
+        testcapi.set_nomemory(failing, failing + 1)
+        try:
+            transport.writelines(pieces)
+        except MemoryError:
+            errors.append(failing)
+        finally:
+            testcapi.remove_mem_hooks()
+        if is_peer_there:
+            await asyncio.sleep(0)
+            assert b"".join(pieces).startswith(received(peer))
+            peer.close()
+        transport.abort()
+        await protocol.lost
+
+    errors = []
+    loop.set_exception_handler(lambda *args: None)
+    for failing in range(1, 40):
+        loop.run_until_complete(main())
+    assert errors
+
+
 @pytest.mark.parametrize("count", [2, 3, 50, 200])
 def test_what_a_callback_writes_is_with_the_peer_when_the_next_one_runs(loop, count):
     async def main():
