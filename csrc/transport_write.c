@@ -143,6 +143,21 @@ write_try(struct transport *t, const struct iovec *pieces, int count)
     return -1;
 }
 
+/* What is pending, with nothing in flight: at once what the kernel takes, and the rest by the core. */
+static void
+write_pending(struct transport *t)
+{
+    const struct write_batch *pending = write_buffer_pending(&t->buffer);
+    ssize_t written = write_try(t, pending->pieces, pending->count < IOV_MAX ? pending->count : IOV_MAX);
+    if (written < 0) {
+        return;
+    }
+    write_buffer_consume(&t->buffer, (size_t)written);
+    if (write_buffer_is_pending(&t->buffer)) {
+        write_flush(t);
+    }
+}
+
 /* --- deferred writes */
 
 void
@@ -156,16 +171,8 @@ transport_send_deferred(struct transport *t)
         return;
     }
     t->is_write_deferred = false;
-    if (t->stream == NULL || !write_buffer_is_pending(&t->buffer)) {
-        return;
-    }
-    const struct write_batch *pending = write_buffer_pending(&t->buffer);
-    ssize_t written = write_try(t, pending->pieces, pending->count < IOV_MAX ? pending->count : IOV_MAX);
-    if (written >= 0) {
-        write_buffer_consume(&t->buffer, (size_t)written);
-        if (write_buffer_is_pending(&t->buffer)) {
-            write_flush(t);
-        }
+    if (t->stream != NULL && write_buffer_is_pending(&t->buffer)) {
+        write_pending(t);
     }
 }
 
@@ -320,18 +327,12 @@ write_pieces(struct transport *t, PyObject *pieces)
             result = write_buffer_append(&t->buffer, data, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data));
         }
     }
+    PyObject *exception = PyErr_GetRaisedException(); /* MemoryError; sending what there was memory for may fail as well */
     if (was_empty && write_buffer_is_pending(&t->buffer)) {
-        const struct write_batch *pending = write_buffer_pending(&t->buffer);
-        ssize_t written = write_try(t, pending->pieces, pending->count < IOV_MAX ? pending->count : IOV_MAX);
-        if (written < 0) {
-            return result;
-        }
-        write_buffer_consume(&t->buffer, (size_t)written);
-        if (write_buffer_is_pending(&t->buffer)) {
-            write_flush(t);
-        }
+        write_pending(t);
     }
-    return result < 0 ? result : write_maybe_pause(t);
+    PyErr_SetRaisedException(exception);
+    return result < 0 ? -1 : write_maybe_pause(t);
 }
 
 /* Since 3.13.10 and 3.14.1 asyncio doesn't look at the pieces any more once the connection is lost (gh-136234). */

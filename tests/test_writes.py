@@ -62,7 +62,7 @@ def test_the_first_write_of_a_callback_is_seen_at_once(loop):
     loop.run_until_complete(main())
 
 
-@pytest.mark.parametrize("is_peer_there", [True])
+@pytest.mark.parametrize("is_peer_there", [True, False])
 def test_writelines_without_memory(loop, is_peer_there):
     """Whichever allocation fails, also when the sending fails too: MemoryError, and a transport that ends as others do."""
     testcapi = pytest.importorskip("_testcapi", reason="only there can an allocation be made to fail")
