@@ -261,16 +261,21 @@ datagram_open(struct datagram_transport *t)
     if (fd_registry_claim(loop, t->fd, t->self) < 0) {
         return -1;
     }
+    if (loop_check_closed(loop) < 0) { /* by code of the user's that ran since datagram_make() looked */
+        goto release;
+    }
     int result = loop->core->datagram_open(loop->core_loop, t->fd, &datagram_core_events, t, &t->datagram);
     if (result < 0) {
-        fd_registry_release(loop, t->fd, t->self);
         errors_set(result);
-        return -1;
+        goto release;
     }
     t->owned.on_loop_close = datagram_on_loop_close;
     loop_own(loop, &t->owned, t->self);
     t->is_open = true;
     return 0;
+release:
+    fd_registry_release(loop, t->fd, t->self);
+    return -1;
 }
 
 void

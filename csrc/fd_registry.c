@@ -158,6 +158,9 @@ registry_entry(struct loop *loop, int fd)
 static struct fd_watch *
 registry_open_watch(struct loop *loop, struct fd_entry *entry, int fd)
 {
+    if (loop_check_closed(loop) < 0) { /* by code of the user's that ran since the caller looked */
+        return NULL;
+    }
     struct fd_watch *watch = PyMem_Calloc(1, sizeof *watch);
     if (watch == NULL) {
         PyErr_NoMemory();

@@ -64,6 +64,9 @@ int
 transport_open(struct transport *t, int fd)
 {
     struct loop *loop = t->loop;
+    if (loop_check_closed(loop) < 0) { /* by code of the user's that ran since transport_new() looked */
+        return -1;
+    }
     int result = loop->core->stream_open(loop->core_loop, fd, t->kind->core_kind, &transport_core_events, t,
                                          &t->stream);
     if (result < 0) {

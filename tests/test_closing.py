@@ -381,6 +381,58 @@ def test_unclosed_transport_of_a_dropped_loop_warns(loop_factory, no_leaks):
     right.close()
 
 
+@pytest.mark.ours("asyncio's transport, made by half, has a __del__ that fails")
+@pytest.mark.parametrize("connect", ["connect_read_pipe", "connect_write_pipe"])
+def test_loop_closed_while_a_pipe_is_asked_for_its_number(loop_factory, connect):
+    loop = loop_factory()
+
+    class Pipe(socket.socket):
+        def fileno(self):
+            loop.close()
+            return super().fileno()
+
+    ours, peer = socket.socketpair()
+    with Pipe(fileno=ours.detach()) as pipe, peer:
+        with pytest.raises(RuntimeError, match="Event loop is closed"):
+            getattr(loop, connect)(asyncio.Protocol, pipe).send(None)
+
+
+@pytest.mark.ours("a transport of asyncio's does not end what was watched before")
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_loop_closed_by_the_end_of_what_a_transport_replaces(loop_factory, kind):
+    loop = loop_factory()
+
+    class Watching:
+        def __call__(self):
+            pass
+
+        def __del__(self):
+            loop.close()
+
+    ours, peer = socket.socketpair(socket.AF_UNIX, kind)
+    make = loop._make_socket_transport if kind == socket.SOCK_STREAM else loop._make_datagram_transport
+    with ours, peer:
+        loop.add_reader(ours, Watching())
+        with pytest.raises(RuntimeError, match="Event loop is closed"):
+            make(ours, asyncio.Protocol())
+
+
+@pytest.mark.ours("asyncio's sock_recv() watches the socket before it waits")
+def test_loop_closed_while_a_socket_begins_to_wait(loop_factory):
+    loop = loop_factory()
+
+    class Closing(asyncio.Future):
+        def __await__(self):
+            loop.close()
+            return super().__await__()
+
+    loop.create_future = lambda: Closing(loop=loop)
+    ours, peer = socket.socketpair()
+    ours.setblocking(False)
+    with ours, peer, pytest.raises(RuntimeError, match="Event loop is closed"):
+        loop.sock_recv(ours, 100).send(None)
+
+
 async def test_file_descriptor_is_closed_only_once(loop):
     """After close its number may belong to somebody else at once."""
     async with one_end() as (transport, protocol, peer):
