@@ -251,7 +251,7 @@ loop_method_close_core(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
-loop_method_after_fork(PyObject *self, PyObject *Py_UNUSED(ignored))
+loop_method_renew_core(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     struct loop *loop = (struct loop *)self;
     int result = loop->core_loop == NULL ? 0 : loop->core->loop_after_fork(loop->core_loop);
@@ -371,7 +371,7 @@ static PyMethodDef loop_methods[] = {
                "Return a new asyncio.Task that runs coro (asyncio: Event Loop, create_task).")},
     {"_run_turns", loop_method_run_turns, METH_NOARGS, NULL},
     {"_close_core", loop_method_close_core, METH_NOARGS, NULL},
-    {"_after_fork", loop_method_after_fork, METH_NOARGS, NULL},
+    {"_renew_core", loop_method_renew_core, METH_NOARGS, NULL},
     {"_adopt_methods", loop_method_adopt, METH_CLASS | METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -152,6 +152,32 @@ with asyncio.Runner(loop_factory=new_loop) as runner:
     assert out == "end\n"
 
 
+def test_a_handler_that_the_child_adds_is_called(loop_spec):
+    """The parent's handlers are the parent's, and so is the fd by which it hears of signals."""
+    out = run_program(
+        loop_spec,
+        PARENT
+        + """
+seen = []
+loop = new_loop()
+loop.add_signal_handler(signal.SIGUSR1, seen.append, "parent")
+loop.run_until_complete(asyncio.sleep(0.001))
+def child():
+    signal.alarm(20)
+    loop.add_signal_handler(signal.SIGUSR2, lambda: (seen.append("child"), loop.stop()))
+    loop.call_soon(os.kill, os.getpid(), signal.SIGUSR2)
+    loop.run_forever()
+    assert seen == ["child"]
+fork(child)
+loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+loop.run_until_complete(asyncio.sleep(0.05))
+print(seen)
+loop.close()
+""",
+    )
+    assert out == "['parent']\n"
+
+
 @pytest.mark.parametrize("use", ["loop.close()", "loop.run_until_complete(done)"])
 def test_a_callback_that_forks_is_still_run_by_its_loop(loop_spec, use):
     """In the child too, where the loop can go on, but neither end nor run once more inside."""

@@ -35,6 +35,13 @@ def test_attribute_that_is_not_the_instances_can_not_be_deleted(loop, name):
         delattr(loop, name)
 
 
+@pytest.mark.ours
+def test_no_method_in_c_hides_one_in_python(loop):
+    """The two classes have descriptors of their own for what C does, in front of everything that they inherit."""
+    cls, base = type(loop).__mro__[:2]
+    assert [name for name in vars(cls) if inspect.isfunction(inspect.getattr_static(base, name, None))] == []
+
+
 def test_subclass_with_its_own_init(loop_factory, no_leaks):
     class Loop(loop_factory):
         def __init__(self, name):

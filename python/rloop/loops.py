@@ -103,7 +103,7 @@ class _Loop(SignalMixin, ProcessMixin, ResolverMixin, TLSMixin, LoopBase, BaseEv
         self._close_core()
 
     def _after_fork(self):
-        LoopBase._after_fork(self)
+        self._renew_core()
         self._forget_wakeup_fd()
 
     _selector = _NoSelector()
