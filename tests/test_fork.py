@@ -215,6 +215,37 @@ assert seen == ["next"]
     assert out.splitlines() == [said, "next"]
 
 
+def test_a_forked_child_that_goes_on_waiting_is_interrupted(loop_spec):
+    out = run_program(
+        loop_spec,
+        PARENT
+        + """
+def interrupt():
+    time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGINT)
+def main():
+    global child
+    child = os.fork()
+    if child:
+        loop.stop()
+    else:
+        signal.alarm(20)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        threading.Thread(target=interrupt).start()
+loop = new_loop()
+loop.call_soon(main)
+try:
+    loop.run_forever()
+except KeyboardInterrupt:
+    os._exit(child != 0)
+assert os.waitpid(child, 0)[1] == 0
+loop.close()
+print("end")
+""",
+    )
+    assert out == "end\n"
+
+
 @pytest.mark.ours("asyncio's loop takes itself for running, in a thread that the child has not")
 @pytest.mark.parametrize("doing", ["waiting", "in a callback"])
 def test_fork_by_another_thread(loop_spec, doing):

@@ -105,6 +105,8 @@ class _Loop(SignalMixin, ProcessMixin, ResolverMixin, TLSMixin, LoopBase, BaseEv
     def _after_fork(self):
         self._renew_core()
         self._forget_wakeup_fd()
+        if self.is_running():  # by the callback that has forked
+            self._watch_wakeup_fd()
 
     _selector = _NoSelector()
 
