@@ -286,13 +286,18 @@ fd_registry_check_free(struct loop *loop, int fd, PyObject *fileobj)
     return closing == 1 ? 0 : -1;
 }
 
-/* An fd's number from an int object; like PyLong_AsInt, which only newer Pythons have in public. */
+/* An fd's number from an int object; like PyLong_AsInt, which only newer Pythons have in public.  What is far below zero is
+ * as wrong as -1 is. */
 static int
 fd_from_long(PyObject *number)
 {
     int overflow;
     long value = PyLong_AsLongAndOverflow(number, &overflow);
-    if (overflow || value > INT_MAX || value < INT_MIN) {
+    if (overflow < 0 || value < INT_MIN) {
+        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %S", number);
+        return -1;
+    }
+    if (overflow > 0 || value > INT_MAX) {
         PyErr_SetString(PyExc_OverflowError, "Python int too large to convert to C int");
         return -1;
     }
@@ -302,28 +307,23 @@ fd_from_long(PyObject *number)
 int
 fd_registry_fileno(PyObject *fileobj)
 {
-    int fd = -1;
     if (PyLong_Check(fileobj)) {
-        fd = fd_from_long(fileobj);
+        return fd_from_long(fileobj);
     }
-    else {
-        PyObject *fileno = PyObject_CallMethod(fileobj, "fileno", NULL);
-        PyObject *number = fileno == NULL ? NULL : PyNumber_Long(fileno);
-        if (number != NULL) {
-            fd = fd_from_long(number);
-        }
-        Py_XDECREF(fileno);
-        Py_XDECREF(number);
-        if (PyErr_Occurred() == NULL) {
-            return fd;
-        }
-        if (PyErr_ExceptionMatches(PyExc_AttributeError) || PyErr_ExceptionMatches(PyExc_TypeError) ||
-            PyErr_ExceptionMatches(PyExc_ValueError))
-        {
-            PyErr_Format(PyExc_ValueError, "Invalid file object: %R", fileobj);
-        }
+    PyObject *fileno = PyObject_CallMethod(fileobj, "fileno", NULL);
+    PyObject *number = fileno == NULL ? NULL : PyNumber_Long(fileno);
+    Py_XDECREF(fileno);
+    if (number != NULL) {
+        int fd = fd_from_long(number);
+        Py_DECREF(number);
+        return fd;
     }
-    return fd;
+    if (PyErr_ExceptionMatches(PyExc_AttributeError) || PyErr_ExceptionMatches(PyExc_TypeError) ||
+        PyErr_ExceptionMatches(PyExc_ValueError))
+    {
+        PyErr_Format(PyExc_ValueError, "Invalid file object: %R", fileobj);
+    }
+    return -1;
 }
 
 /* --- the whole */
@@ -361,8 +361,8 @@ fd_registry_free(struct fd_registry *fds)
 
 /* --- methods of the Loop */
 
-/* The fd of a user's file object, free of transports; -1 with an exception.  A file object that was closed meanwhile is
- * looked for among the watches, as a selector does. */
+/* The fd of a user's file object, free of transports; -1 with an exception, or negative without one.  A file object that was
+ * closed meanwhile is looked for among the watches, as a selector does. */
 static int
 user_fileno(struct loop *loop, PyObject *fileobj)
 {
@@ -375,11 +375,7 @@ user_fileno(struct loop *loop, PyObject *fileobj)
             return (int)i;
         }
     }
-    if (fd < 0) {
-        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %d", fd);
-        return -1;
-    }
-    return fd_registry_check_free(loop, fd, fileobj) < 0 ? -1 : fd;
+    return fd >= 0 && fd_registry_check_free(loop, fd, fileobj) < 0 ? -1 : fd;
 }
 
 /* (fd, callback, *args) -> the new handle */
@@ -416,7 +412,7 @@ user_add(PyObject *self, const char *method, unsigned direction, PyObject *const
     }
     int fd = is_private ? fd_registry_fileno(args[0]) : user_fileno(loop, args[0]);
     if (fd < 0) {
-        if (!PyErr_Occurred()) {
+        if (!PyErr_Occurred() && loop_check_closed(loop) == 0) {
             PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %d", fd);
         }
         return NULL;
@@ -434,8 +430,15 @@ user_remove(PyObject *self, unsigned direction, PyObject *fileobj)
 {
     struct loop *loop = (struct loop *)self;
     int fd = loop_check_owner(loop) < 0 ? -1 : user_fileno(loop, fileobj);
-    if (fd < 0) {
-        return NULL;
+    if (fd == -1 && PyErr_Occurred()) {
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            return NULL;
+        }
+        PyErr_Clear();
+        Py_RETURN_FALSE; /* no file has such a number */
+    }
+    if (fd < 0 && !loop->is_closed) {
+        return PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %d", fd);
     }
     PyObject *object = loop->is_closed ? NULL : fd_registry_unwatch(loop, fd, direction);
     if (object == NULL) {

@@ -480,17 +480,92 @@ async def test_hundreds_of_fds(loop):
         right.close()
 
 
-@pytest.mark.parametrize("add, remove", [("add_reader", "remove_reader"), ("add_writer", "remove_writer")])
+class File:
+    """Its fileno() gives, or raises, what it is told."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def fileno(self):
+        if isinstance(self.number, BaseException):
+            raise self.number
+        return self.number
+
+    def __repr__(self):
+        return "a file"
+
+
+METHODS = [("add_reader", "remove_reader"), ("add_writer", "remove_writer")]
+
+
+@pytest.mark.parametrize("add, remove", METHODS)
 @pytest.mark.parametrize(
-    "what, error",
-    [(-1, ValueError), (1 << 40, OverflowError), ("text", ValueError), (1.5, ValueError), (None, ValueError)],
+    "what, error, message",
+    [
+        (-1, ValueError, "Invalid file descriptor: -1"),
+        (-(1 << 40), ValueError, "Invalid file descriptor: -1099511627776"),
+        (-(1 << 80), ValueError, f"Invalid file descriptor: {-(1 << 80)}"),
+        ("text", ValueError, "Invalid file object: 'text'"),
+        (1.5, ValueError, "Invalid file object: 1.5"),
+        (None, ValueError, "Invalid file object: None"),
+        (File(-5), ValueError, "Invalid file descriptor: -5"),
+        (File(-(1 << 40)), ValueError, "Invalid file descriptor: -1099511627776"),
+        (File("text"), ValueError, "Invalid file object: a file"),
+        (File(None), ValueError, "Invalid file object: a file"),
+        (File(AttributeError("x")), ValueError, "Invalid file object: a file"),
+        (File(ValueError("x")), ValueError, "Invalid file object: a file"),
+        (File(OSError("lost")), OSError, "lost"),
+        (File(KeyError(5)), KeyError, "5"),
+    ],
+    ids=str,
 )
-def test_what_is_no_file(loop, add, remove, what, error):
-    with pytest.raises(error):
+def test_what_is_no_file(loop, add, remove, what, error, message):
+    for method, arguments in ((add, (what, int)), (remove, (what,))):
+        with pytest.raises(error) as raised:
+            getattr(loop, method)(*arguments)
+        assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("add, remove", METHODS)
+@pytest.mark.parametrize("what", [1 << 40, 1 << 80, File(1 << 40)], ids=str)
+def test_a_number_that_no_file_has(loop, add, remove, what):
+    with pytest.raises(OverflowError):
         getattr(loop, add)(what, int)
-    if error is ValueError:  # with the other one, asyncio's answer is "not watched"
-        with pytest.raises(ValueError, match="Invalid file"):
-            getattr(loop, remove)(what)
+    assert getattr(loop, remove)(what) is False
+
+
+@pytest.mark.parametrize("number", [str, float])
+def test_the_number_of_a_file_in_another_form(loop, socket_pair, number):
+    left, right = socket_pair
+    loop.add_reader(File(number(left.fileno())), loop.stop)
+    right.send(b"x")
+    loop.run_forever()
+    assert loop.remove_reader(left) is True
+
+
+@pytest.mark.parametrize("add, remove", METHODS)
+def test_closed_loops_watch_nothing(loop, add, remove, socket_pair):
+    """Its being closed is said before what is wrong with a number, and after what is wrong with an object."""
+    loop.close()
+    closed = socket.socket()
+    closed.close()
+    for what in (-1, File(-1), closed, socket_pair[0]):
+        with pytest.raises(RuntimeError, match="^Event loop is closed$"):
+            getattr(loop, add)(what, int)
+        assert getattr(loop, remove)(what) is False
+    for method, arguments in ((add, ("text", int)), (remove, ("text",))):
+        with pytest.raises(ValueError, match="^Invalid file object: 'text'$"):
+            getattr(loop, method)(*arguments)
+
+
+def test_a_socket_that_was_closed_is_found_again(loop, socket_pair):
+    """A program that closes first and removes afterwards names the object, which has no number any more."""
+    for sock, add, remove in zip(socket_pair, *zip(*METHODS, strict=True), strict=True):
+        getattr(loop, add)(sock, int)
+        sock.close()
+        assert getattr(loop, remove)(sock) is True
+        with pytest.raises(ValueError, match="^Invalid file descriptor: -1$"):
+            getattr(loop, remove)(sock)
 
 
 @pytest.mark.parametrize("add", ["add_reader", "add_writer"])
@@ -519,3 +594,12 @@ def test_private_names_that_asyncio_itself_uses(loop, socket_pair):
     assert loop._remove_writer(left.fileno()) and loop._remove_reader(left.fileno())
     assert not loop._remove_writer(left.fileno())
     assert set(called) == {"writable", "readable"}
+
+
+def test_a_watch_whose_handle_is_cancelled(loop, socket_pair):
+    left, right = socket_pair
+    loop._add_reader(left.fileno(), int).cancel()
+    loop._add_writer(left.fileno(), int).cancel()
+    right.send(b"x")
+    loop.run_until_complete(turns(3))
+    assert not loop._remove_reader(left.fileno()) and not loop._remove_writer(left.fileno())
