@@ -87,8 +87,8 @@ operation_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
     PyObject *result;
 
     if (nargs < 1 || nargs > 3) {
-        PyErr_Format(PyExc_TypeError, "throw expected 1 to 3 arguments, got %zd", nargs);
-        return NULL;
+        const char *bound = nargs < 1 ? "at least 1 argument" : "at most 3 arguments";
+        return PyErr_Format(PyExc_TypeError, "throw expected %s, got %zd", bound, nargs);
     }
     PyObject *exception = throw_exception(args, nargs);
     if (exception == NULL) {

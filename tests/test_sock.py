@@ -11,6 +11,7 @@ import os
 import socket
 import ssl
 import sys
+import traceback
 import warnings
 import weakref
 
@@ -1210,12 +1211,36 @@ def test_throw_by_hand(loop, pair):
             warnings.simplefilter("ignore", DeprecationWarning)
             operation.throw(*arguments)
     loop.run_until_complete(turns())
-    for arguments in ((5,), (error, 5), (ZeroDivisionError, None, 5)):
+    for arguments, message in (
+        ((), "throw expected at least 1 argument, got 0"),
+        ((error, None, None, None), "throw expected at most 3 arguments, got 4"),
+        ((5,), "exceptions must be classes or instances deriving from BaseException, not int"),
+        ((int,), "exceptions must be classes or instances deriving from BaseException, not type"),
+        ((error, 5), "instance exception may not have a separate value"),
+        ((ZeroDivisionError, None, 5), "throw() third argument must be a traceback object"),
+    ):
         operation = loop.sock_recv(sock, 10)
-        with warnings.catch_warnings(), pytest.raises(TypeError):
+        with warnings.catch_warnings(), pytest.raises(TypeError) as raised:
             warnings.simplefilter("ignore", DeprecationWarning)
             operation.throw(*arguments)
+        assert str(raised.value) == message
         operation.close()
+
+
+def test_throw_with_a_traceback(loop, pair):
+    def fail():
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        fail()
+    error = raised.value
+    for arguments in ((error, None, error.__traceback__), (ZeroDivisionError, error, error.__traceback__)):
+        operation = loop.sock_recv(pair[0], 10)
+        with warnings.catch_warnings(), pytest.raises(ZeroDivisionError) as again:
+            warnings.simplefilter("ignore", DeprecationWarning)
+            operation.throw(*arguments)
+        assert again.value is error
+        assert "fail" in [frame.name for frame in traceback.extract_tb(again.value.__traceback__)]
 
 
 def test_one_that_is_running_can_not_be_driven(loop, pair):
@@ -1227,12 +1252,12 @@ def test_one_that_is_running_can_not_be_driven(loop, pair):
             for drive in (lambda: operations[0].send(None), operations[0].close, lambda: operations[0].throw(KeyError)):
                 with pytest.raises(ValueError, match="^coroutine already executing$"):
                     drive()
-            seen.append(operations[0].cr_running)
+            seen.append((operations[0].cr_running, operations[0].cr_suspended))
             return b"hello"
 
     operations.append(loop.sock_recv(Reenters(pair[0]), 10))
     assert finish_at_once(operations[0]) == b"hello"
-    assert seen == [True]
+    assert seen == [(True, False)]
 
 
 def test_a_dropped_coroutine_ends_its_operation(loop, pair):
