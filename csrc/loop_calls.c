@@ -190,11 +190,11 @@ call_args_parse_names(struct call_args *parsed, module_state *state, const char 
             slot = &parsed->first;
         }
         if (slot == NULL) {
-            PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", method, name);
+            PyErr_Format(PyExc_TypeError, "BaseEventLoop.%s() got an unexpected keyword argument '%U'", method, name);
             return -1;
         }
         if (*slot != NULL) {
-            PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%U'", method, name);
+            PyErr_Format(PyExc_TypeError, "BaseEventLoop.%s() got multiple values for argument '%U'", method, name);
             return -1;
         }
         *slot = values[i];
@@ -203,6 +203,21 @@ call_args_parse_names(struct call_args *parsed, module_state *state, const char 
         parsed->context = NULL;
     }
     return 0;
+}
+
+/* Python's words for one or two arguments that were not given. */
+static int
+call_args_missing(const char *method, const char *first, const char *second)
+{
+    if (first != NULL && second != NULL) {
+        PyErr_Format(PyExc_TypeError, "BaseEventLoop.%s() missing 2 required positional arguments: '%s' and '%s'",
+                     method, first, second);
+    }
+    else {
+        PyErr_Format(PyExc_TypeError, "BaseEventLoop.%s() missing 1 required positional argument: '%s'", method,
+                     first != NULL ? first : second);
+    }
+    return -1;
 }
 
 static inline int
@@ -219,12 +234,11 @@ call_args_parse(struct call_args *parsed, module_state *state, const char *metho
     if (kwnames != NULL && call_args_parse_names(parsed, state, method, first_name, args + nargs, kwnames) < 0) {
         return -1;
     }
-    if ((leading && parsed->first == NULL) || parsed->callback == NULL) {
-        const char *missing = leading && parsed->first == NULL ? first_name : "callback";
-        PyErr_Format(PyExc_TypeError, "%s() missing 1 required positional argument: '%s'", method, missing);
-        return -1;
+    bool has_first = leading == 0 || parsed->first != NULL;
+    if (has_first && parsed->callback != NULL) {
+        return 0;
     }
-    return 0;
+    return call_args_missing(method, has_first ? NULL : first_name, parsed->callback != NULL ? NULL : "callback");
 }
 
 /* To the end of the ring, after what other threads have handed in before.  Takes over the reference. */
