@@ -56,8 +56,8 @@ watch_take(struct fd_watch *watch, unsigned direction)
 static void
 watch_cancel(struct loop *loop, const struct fd_side *side)
 {
-    if (side->object != NULL && side->run == handle_run) {
-        handle_cancel(loop, side->object);
+    if (side->object != NULL && side->run == handle_run && handle_cancel(loop, side->object) < 0) {
+        PyErr_WriteUnraisable(side->object);
     }
 }
 
@@ -407,8 +407,9 @@ user_add(PyObject *self, const char *method, unsigned direction, PyObject *const
 {
     struct loop *loop = (struct loop *)self;
     if (nargs < 2) {
-        PyErr_Format(PyExc_TypeError, "%s() missing required positional arguments: 'fd' and 'callback'", method);
-        return NULL;
+        const char *missing = nargs == 1 ? "1 required positional argument: 'callback'"
+                                         : "2 required positional arguments: 'fd' and 'callback'";
+        return PyErr_Format(PyExc_TypeError, "BaseSelectorEventLoop.%s() missing %s", method, missing);
     }
     int fd = is_private ? fd_registry_fileno(args[0]) : user_fileno(loop, args[0]);
     if (fd < 0) {
@@ -444,11 +445,10 @@ user_remove(PyObject *self, unsigned direction, PyObject *fileobj)
     if (object == NULL) {
         Py_RETURN_FALSE;
     }
-    if (PyObject_TypeCheck(object, loop->state->Handle_type)) {
-        handle_cancel(loop, object);
-    }
+    bool is_handle = PyObject_TypeCheck(object, loop->state->Handle_type); /* else one of our own waits there */
+    int result = is_handle ? handle_cancel(loop, object) : 0;
     Py_DECREF(object);
-    Py_RETURN_TRUE;
+    return result < 0 ? NULL : Py_NewRef(Py_True);
 }
 
 static PyObject *

@@ -309,19 +309,18 @@ handle_drop_call(PyObject *self)
     }
 }
 
-static void
+static int
 handle_cancel_unlocked(struct loop *loop, PyObject *self)
 {
     struct handle *handle = handle_of(self);
+    PyObject *exception = NULL;
     if (handle->is_cancelled) {
-        return;
+        return 0;
     }
     handle->is_cancelled = true;
     if (loop->is_debug) {
         PyObject *repr = PyObject_Repr(self);
-        if (repr == NULL) {
-            PyErr_WriteUnraisable(self);
-        }
+        exception = PyErr_GetRaisedException();
         Py_BEGIN_CRITICAL_SECTION(self);
         Py_XSETREF(handle->repr, repr);
         Py_END_CRITICAL_SECTION();
@@ -330,19 +329,24 @@ handle_cancel_unlocked(struct loop *loop, PyObject *self)
         loop_unschedule(loop, self);
     }
     handle_drop_call(self);
+    if (exception != NULL) {
+        PyErr_SetRaisedException(exception);
+        return -1;
+    }
+    return 0;
 }
 
-void
+int
 handle_cancel(struct loop *loop, PyObject *self)
 {
     if (!handle_of(self)->has_lock) {
-        handle_cancel_unlocked(loop, self);
-        return;
+        return handle_cancel_unlocked(loop, self);
     }
     struct handle_lock *lock = handle_lock_of(self);
     handle_lock_enter(lock);
-    handle_cancel_unlocked(loop, self);
+    int result = handle_cancel_unlocked(loop, self);
     handle_lock_leave(lock);
+    return result;
 }
 
 /* --- the end */

@@ -94,7 +94,8 @@ void handle_dealloc(PyObject *self);
 /* The module is going: give back the memory of dead handles, while their types live. */
 void handle_close_pools(module_state *state);
 
-/* As its cancel() method: a timer leaves the heap at once. */
-void handle_cancel(struct loop *loop, PyObject *handle);
+/* As its cancel() method: a timer leaves the heap at once.  -1 with the exception of the callback's repr(), which debug mode
+ * keeps; the handle is cancelled all the same. */
+int handle_cancel(struct loop *loop, PyObject *handle);
 
 #endif

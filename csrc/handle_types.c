@@ -17,12 +17,13 @@ static PyObject *
 handle_method_cancel(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     struct loop *loop = handle_of(self)->loop;
+    int result = 0;
     if (loop != NULL) {
         Py_INCREF(self); /* the heap's reference may be the last one */
-        handle_cancel(loop, self);
+        result = handle_cancel(loop, self);
         Py_DECREF(self);
     }
-    Py_RETURN_NONE;
+    return result < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *

@@ -87,10 +87,12 @@ report_slow(struct loop *loop, PyObject *what, double seconds)
 {
     module_state *state = loop->state;
     PyObject *limit = PyObject_GetAttr((PyObject *)loop, state->str_slow_callback_duration);
-    double limit_seconds = limit == NULL ? -1.0 : PyFloat_AsDouble(limit);
+    PyObject *spent = PyFloat_FromDouble(seconds);
+    int is_slow = limit == NULL || spent == NULL ? -1 : PyObject_RichCompareBool(spent, limit, Py_GE);
     Py_XDECREF(limit);
-    if (PyErr_Occurred() || seconds < limit_seconds) {
-        return PyErr_Occurred() ? -1 : 0;
+    Py_XDECREF(spent);
+    if (is_slow <= 0) {
+        return is_slow;
     }
     PyObject *text = PyObject_IsInstance(what, state->Handle) == 1 ? PyObject_CallOneArg(state->format_handle, what)
                                                                    : PyObject_Str(what);
@@ -107,8 +109,8 @@ void
 loop_warn_if_slow(struct loop *loop, PyObject *what, int64_t start_ns)
 {
     double seconds = (double)(loop_now_ns() - start_ns) * 1e-9;
-    if (report_slow(loop, what, seconds) < 0 && loop_is_reportable(loop)) {
-        PyErr_WriteUnraisable(what);
+    if (loop->failure == NULL && report_slow(loop, what, seconds) < 0) {
+        loop_fail(loop); /* asyncio measures outside of any callback: what fails there leaves run_forever */
     }
 }
 

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 import weakref
+from fractions import Fraction
 
 import pytest
 
@@ -252,12 +253,32 @@ def test_call_soon_of_a_coroutine(loop):
     made.close()
 
 
-def test_arguments_that_are_missing_or_unknown(loop):
-    for method in (loop.call_soon, loop.call_soon_threadsafe):
-        with pytest.raises(TypeError):
-            method()
-        with pytest.raises(TypeError):
-            method(int, unknown=1)
+MISSING = "missing 1 required positional argument: "
+MISSING_TWO = "missing 2 required positional arguments: "
+
+
+@pytest.mark.parametrize(
+    "method, arguments, options, message",
+    [
+        ("call_soon", (), {}, f"{MISSING}'callback'"),
+        ("call_soon", (int,), {"unknown": 1}, "got an unexpected keyword argument 'unknown'"),
+        ("call_soon", (int,), {"callback": int}, "got multiple values for argument 'callback'"),
+        ("call_soon_threadsafe", (), {}, f"{MISSING}'callback'"),
+        ("call_soon_threadsafe", (int,), {"unknown": 1}, "got an unexpected keyword argument 'unknown'"),
+        ("call_later", (), {}, f"{MISSING_TWO}'delay' and 'callback'"),
+        ("call_later", (1,), {}, f"{MISSING}'callback'"),
+        ("call_later", (), {"callback": int}, f"{MISSING}'delay'"),
+        ("call_later", (1,), {"delay": 1, "callback": int}, "got multiple values for argument 'delay'"),
+        ("call_at", (), {}, f"{MISSING_TWO}'when' and 'callback'"),
+        ("call_at", (), {"when": 1}, f"{MISSING}'callback'"),
+        ("call_at", (1, int), {"when": 1}, "got multiple values for argument 'when'"),
+        ("call_at", (1, int), {"delay": 1}, "got an unexpected keyword argument 'delay'"),
+    ],
+)
+def test_arguments_that_are_missing_or_unknown(loop, method, arguments, options, message):
+    with pytest.raises(TypeError) as raised:
+        getattr(loop, method)(*arguments, **options)
+    assert str(raised.value) == f"BaseEventLoop.{method}() {message}"
 
 
 @pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe"])
@@ -330,6 +351,52 @@ async def test_debug_mode_logs_a_slow_protocol(loop, caplog):
         await until(lambda: any("Executing" in record.getMessage() for record in caplog.records))
         transport.abort()
         await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("limit", ["much", None])
+def test_a_limit_for_slow_callbacks_that_is_no_number(loop, limit):
+    loop.set_debug(True)
+    loop.call_soon(int)
+    loop.call_soon(loop.stop)
+    loop.slow_callback_duration = limit
+    with pytest.raises(TypeError, match="'>=' not supported between instances of 'float' and"):
+        loop.run_forever()
+    loop.slow_callback_duration = Fraction(1, 10)
+    spin(loop)
+
+
+class NoRepr:
+    """A callback whose repr() fails."""
+
+    def __call__(self):
+        pass
+
+    def __repr__(self):
+        raise ZeroDivisionError("no repr")
+
+
+def test_a_slow_callback_that_can_not_be_shown(loop):
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0
+    seen = []
+    loop.call_soon(NoRepr())
+    loop.call_soon(seen.append, "next")
+    loop.call_soon(loop.stop)
+    with pytest.raises(ZeroDivisionError, match="no repr"):
+        loop.run_forever()
+    loop.slow_callback_duration = 10
+    spin(loop)
+    assert seen == ["next"]
+
+
+@pytest.mark.parametrize("method, arguments", [("call_soon", ()), ("call_later", (100,))])
+def test_a_cancelled_callback_that_can_not_be_shown(loop, method, arguments):
+    loop.set_debug(True)
+    handle = getattr(loop, method)(*arguments, NoRepr())
+    with pytest.raises(ZeroDivisionError, match="no repr"):
+        handle.cancel()
+    assert handle.cancelled()
+    handle.cancel()
 
 
 def test_without_debug_mode_slow_callbacks_are_not_logged(loop, caplog):

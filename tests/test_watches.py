@@ -576,11 +576,36 @@ def test_number_of_no_file(loop, add, number):
         getattr(loop, add)(number, int)
 
 
-@pytest.mark.parametrize("arguments", [(), (0,)])
-def test_missing_arguments(loop, arguments):
+@pytest.mark.parametrize(
+    "arguments, missing",
+    [
+        ((), "2 required positional arguments: 'fd' and 'callback'"),
+        ((0,), "1 required positional argument: 'callback'"),
+    ],
+)
+def test_missing_arguments(loop, arguments, missing):
     for name in ("add_reader", "add_writer"):
-        with pytest.raises(TypeError, match="missing .*required positional argument"):
+        with pytest.raises(TypeError) as raised:
             getattr(loop, name)(*arguments)
+        assert str(raised.value) == f"BaseSelectorEventLoop.{name}() missing {missing}"
+
+
+@pytest.mark.parametrize("add, remove", METHODS)
+def test_debug_mode_shows_a_removed_callback(loop, add, remove, socket_pair):
+    """It keeps its repr(); an exception of that is the caller's."""
+
+    class Callback:
+        def __call__(self):
+            pass
+
+        def __repr__(self):
+            raise ZeroDivisionError("no repr")
+
+    loop.set_debug(True)
+    getattr(loop, add)(socket_pair[0], Callback())
+    with pytest.raises(ZeroDivisionError, match="no repr"):
+        getattr(loop, remove)(socket_pair[0])
+    assert getattr(loop, remove)(socket_pair[0]) is False
 
 
 def test_private_names_that_asyncio_itself_uses(loop, socket_pair):
