@@ -18,6 +18,26 @@
 
 /* --- connecting */
 
+/* The `count` parts of what a program's own method has given, as a tuple; an assignment's errors if there are more or less. */
+static PyObject *
+unpack_parts(PyObject *whole, Py_ssize_t count)
+{
+    if (Py_TYPE(whole)->tp_iter == NULL && !PySequence_Check(whole)) {
+        return PyErr_Format(PyExc_TypeError, "cannot unpack non-iterable %.200s object", Py_TYPE(whole)->tp_name);
+    }
+    PyObject *parts = PySequence_Tuple(whole);
+    Py_ssize_t given = parts == NULL ? count : PyTuple_GET_SIZE(parts);
+    if (given < count) {
+        PyErr_Format(PyExc_ValueError, "not enough values to unpack (expected %zd, got %zd)", count, given);
+        Py_CLEAR(parts);
+    }
+    else if (given > count) {
+        PyErr_Format(PyExc_ValueError, "too many values to unpack (expected %zd)", count);
+        Py_CLEAR(parts);
+    }
+    return parts;
+}
+
 static int
 connect_is_inet(struct sock_operation *op)
 {
@@ -108,24 +128,17 @@ sock_connect_prepare(struct sock_operation *op, PyObject **awaitable)
 int
 sock_connect_prepared(struct sock_operation *op, PyObject *infos)
 {
-    PyObject *first = PySequence_GetItem(infos, 0);
-    PyObject *parts = first == NULL ? NULL : PySequence_Tuple(first);
+    PyObject *zero = PyLong_FromLong(0);
+    PyObject *first = zero == NULL ? NULL : PyObject_GetItem(infos, zero);
+    PyObject *parts = first == NULL ? NULL : unpack_parts(first, 5);
+    Py_XDECREF(zero);
     Py_XDECREF(first);
     if (parts == NULL) {
         return -1;
     }
-    Py_ssize_t count = PyTuple_GET_SIZE(parts);
-    if (count == 5) {
-        Py_XSETREF(op->args[0], Py_NewRef(PyTuple_GET_ITEM(parts, 4)));
-    }
-    else if (count < 5) {
-        PyErr_Format(PyExc_ValueError, "not enough values to unpack (expected 5, got %zd)", count);
-    }
-    else {
-        PyErr_SetString(PyExc_ValueError, "too many values to unpack (expected 5)");
-    }
+    Py_XSETREF(op->args[0], Py_NewRef(PyTuple_GET_ITEM(parts, 4)));
     Py_DECREF(parts);
-    return count == 5 ? 0 : -1;
+    return 0;
 }
 
 /* The socket is writable: connected, or not. */
@@ -192,18 +205,21 @@ static enum sock_outcome
 accept_by_method(struct sock_operation *op, PyObject **result)
 {
     module_state *state = op->loop->state;
-    enum sock_outcome outcome = sock_method_outcome(op, state->str_accept, 0, result);
+    PyObject *accepted;
+    enum sock_outcome outcome = sock_method_outcome(op, state->str_accept, 0, &accepted);
     if (outcome != SOCK_DONE) {
         return outcome;
     }
-    PyObject *conn = PySequence_GetItem(*result, 0);
+    PyObject *pair = unpack_parts(accepted, 2);
+    Py_DECREF(accepted);
+    PyObject *conn = pair == NULL ? NULL : PyTuple_GET_ITEM(pair, 0);
     PyObject *answer = conn == NULL ? NULL : PyObject_CallMethodOneArg(conn, state->str_setblocking, Py_False);
-    Py_XDECREF(conn);
     if (answer == NULL) {
-        Py_CLEAR(*result);
+        Py_XDECREF(pair);
         return sock_exception_outcome();
     }
     Py_DECREF(answer);
+    *result = pair;
     return SOCK_DONE;
 }
 

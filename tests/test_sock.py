@@ -477,6 +477,25 @@ async def test_a_lookup_that_finds_nothing(loop, client, monkeypatch):
         await loop.sock_connect(client, ("name.invalid", 1))
 
 
+@pytest.mark.parametrize(
+    "infos, error, message",
+    [
+        (5, TypeError, "'int' object is not subscriptable"),
+        ([5], TypeError, "cannot unpack non-iterable int object"),
+        ([(1, 2)], ValueError, r"not enough values to unpack \(expected 5, got 2\)"),
+        ([range(6)], ValueError, r"too many values to unpack \(expected 5"),
+    ],
+    ids=str,
+)
+async def test_a_lookup_that_finds_something_else(loop, client, monkeypatch, infos, error, message):
+    async def getaddrinfo(host, port, **options):
+        return infos
+
+    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+    with pytest.raises(error, match=message):
+        await loop.sock_connect(client, ("name.invalid", 1))
+
+
 async def test_connect_cancelled_in_its_lookup(loop, client, monkeypatch):
     seen = []
 
@@ -969,6 +988,141 @@ def test_an_interrupt_leaves_run_forever_and_the_operation_goes_on(loop, pair, k
     assert loop.run_until_complete(task) == b"hello"
 
 
+@pytest.mark.parametrize(
+    "answer, error, message",
+    [
+        (5, TypeError, "cannot unpack non-iterable int object"),
+        ((5,), ValueError, r"not enough values to unpack \(expected 2, got 1\)"),
+        ((5, 5, 5), ValueError, r"too many values to unpack \(expected 2"),
+        ((5, 5), AttributeError, "'int' object has no attribute 'setblocking'"),
+    ],
+    ids=str,
+)
+async def test_a_fake_socket_accepts_something_else(loop, pair, answer, error, message):
+    fake = FakeSocket(pair[0], answer)
+    fake.accept = lambda: fake.answer("accept")
+    with pytest.raises(error, match=message):
+        await loop.sock_accept(fake)
+
+
+async def test_a_fake_socket_accepts_two_things_of_any_kind(loop, pair):
+    fake = FakeSocket(pair[0], BlockingIOError(), iter([pair[1], "from there"]))
+    fake.accept = lambda: fake.answer("accept")
+    task = await pending(loop.sock_accept(fake))
+    pair[1].send(b"ready")
+    assert await task == (pair[1], "from there")
+
+
+@pytest.mark.parametrize("stage", ["asked", "compared"])
+async def test_debug_mode_asks_for_a_timeout_that_fails(loop, pair, stage):
+    class Timeout:
+        def __ne__(self, other):
+            raise ZeroDivisionError("compared")
+
+    def gettimeout():
+        if stage == "compared":
+            return Timeout()
+        raise ZeroDivisionError("asked")
+
+    fake = FakeSocket(pair[0], b"not asked for")
+    fake.gettimeout = gettimeout
+    loop.set_debug(True)
+    with pytest.raises(ZeroDivisionError, match=stage):
+        await loop.sock_recv(fake, 10)
+    assert fake.calls == []
+
+
+class NotAwaitable:
+    """What a program may give in a future's place."""
+
+    def __init__(self, answer=None):
+        self.answer = answer
+
+    def add_done_callback(self, callback):
+        pass
+
+    def done(self):
+        return True
+
+
+class Awaitable(NotAwaitable):
+    def __await__(self):
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    "future, error, message",
+    [
+        (NotAwaitable(), TypeError, "NotAwaitable"),
+        (Awaitable(5), TypeError, "int"),
+        (Awaitable(ZeroDivisionError("on purpose")), ZeroDivisionError, "^on purpose$"),
+    ],
+    ids=["not awaitable", "no iterator", "raises"],
+)
+def test_a_future_that_can_not_be_awaited(loop, monkeypatch, pair, future, error, message):
+    monkeypatch.setattr(loop, "create_future", lambda: future)
+    with pytest.raises(error, match=message):
+        loop.sock_recv(pair[0], 10).send(None)
+    loop.remove_reader(pair[0])
+
+
+def test_a_future_whose_iterator_has_no_throw(loop, monkeypatch, pair):
+    monkeypatch.setattr(loop, "create_future", lambda: Awaitable(iter(["first", "second"])))
+    operation = loop.sock_recv(pair[0], 10)
+    assert operation.send(None) == "first"
+    with pytest.raises(ZeroDivisionError, match="thrown"):
+        operation.throw(ZeroDivisionError("thrown"))
+    with pytest.raises(RuntimeError, match="^cannot reuse already awaited coroutine$"):
+        operation.send(None)
+    loop.remove_reader(pair[0])
+
+
+def test_a_future_that_catches_what_is_thrown(loop, monkeypatch, pair):
+    def steps():
+        for step in ("first", "second"):
+            try:
+                yield step
+            except ZeroDivisionError:
+                pass
+        return b"at last"
+
+    monkeypatch.setattr(loop, "create_future", lambda: Awaitable(steps()))
+    operation = loop.sock_recv(pair[0], 10)
+    assert operation.send(None) == "first"
+    assert operation.throw(ZeroDivisionError()) == "second"
+    with pytest.raises(StopIteration) as stop:
+        operation.throw(ZeroDivisionError())
+    assert stop.value.value == b"at last"
+    loop.remove_reader(pair[0])
+
+
+@pytest.mark.parametrize("broken", ["done", "set_result"])
+def test_a_future_that_can_not_be_told(loop, loop_errors, pair, broken):
+    class Broken(asyncio.Future):
+        pass
+
+    def fail(*args):
+        raise ZeroDivisionError("on purpose")
+
+    sock, peer = pair
+    future = Broken(loop=loop)
+    setattr(Broken, broken, fail)
+    loop.create_future = lambda: future
+    operation = loop.sock_recv(sock, 10)
+    assert operation.send(None) is future
+    del loop.create_future
+    peer.send(b"hello")
+    loop.run_until_complete(asyncio.wait_for(until(lambda: loop_errors), LIMIT))
+    operation.close()
+    loop.remove_reader(sock)
+    assert str(loop_errors[0]["exception"]) == "on purpose"
+    loop_errors.clear()
+    delattr(Broken, broken)
+    future.cancel()
+
+
 async def test_something_that_is_no_socket(loop):
     for operation in every_operation(loop, object()).values():
         with pytest.raises(AttributeError):
@@ -1133,6 +1287,22 @@ def test_never_awaited(loop, pair):
     with pytest.warns(RuntimeWarning, match=r"^coroutine '\w+\.sock_recv' was never awaited"):
         loop.sock_recv(pair[0], 10)
         gc.collect()
+
+
+def test_never_awaited_where_warnings_are_errors(loop, pair, monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loop.sock_recv(pair[0], 10)
+        gc.collect()
+    (unraisable,) = told
+    assert isinstance(unraisable.exc_value, RuntimeWarning)
+    unraisable.object.close()  # it lives again
+    told.clear()
+    del unraisable
+    gc.collect()
+    assert told == []
 
 
 def test_closed_and_thrown_into_do_not_warn(loop, pair):
