@@ -113,6 +113,29 @@ def test_the_context_that_a_handle_shows_is_the_one_it_runs_in(loop, schedule):
     assert shown_early[VAR] == 0
 
 
+def test_a_context_that_is_entered_already(loop, loop_errors, schedule):
+    """The callback does not run, and the handler is told; that of the loop, whose own context is another."""
+    entered = contextvars.copy_context()
+    ran = []
+
+    def run():
+        arguments = (0,) if schedule is later else ()
+        method = {soon: "call_soon", later: "call_later", threadsafe: "call_soon_threadsafe"}[schedule]
+        getattr(loop, method)(*arguments, ran.append, "wrong", context=entered)
+        loop.call_later(0.01, loop.stop)
+        loop.run_forever()
+
+    loop.set_exception_handler(None)
+    told = []
+    loop.default_exception_handler = told.append
+    entered.run(run)
+    (context,) = told
+    assert isinstance(context["exception"], RuntimeError)
+    assert str(context["exception"]) == f"cannot enter context: {entered!r} is already entered"
+    assert context["message"].startswith("Exception in callback ")
+    assert ran == []
+
+
 def test_a_cancelled_handle_has_its_context_still(loop):
     token = VAR.set("then")
     handles = [loop.call_later(100, int) for _ in range(3)]

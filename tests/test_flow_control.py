@@ -4,6 +4,7 @@
 import asyncio
 import contextvars
 import time
+from fractions import Fraction
 
 import pytest
 
@@ -87,6 +88,46 @@ async def test_limits(loop):
         with pytest.raises(ValueError):
             transport.set_write_buffer_limits(high=5, low=-1)
         assert transport.get_write_buffer_limits() == (16384, 65536)
+
+
+@pytest.mark.parametrize("high", [1 << 80, 1e30, float("inf"), Fraction(1 << 80)], ids=str)
+async def test_a_limit_beyond_all_memory(loop, high):
+    async with one_end(small=True) as (transport, protocol, peer):
+        transport.set_write_buffer_limits(high=high, low=0)
+        transport.write(BIG)
+        assert not protocol.paused
+        transport.set_write_buffer_limits(high=high, low=high)
+        transport.write(b"end")
+        transport.write_eof()
+        assert await read_all(peer) == BIG + b"end"
+        assert "pause" not in protocol.events
+
+
+@pytest.mark.parametrize(
+    "limits", [{"high": "x"}, {"high": 5, "low": "x"}, {"low": "x"}, {"high": 1j}, {"high": []}], ids=str
+)
+async def test_limits_that_are_no_numbers(loop, limits):
+    async with one_end() as (transport, protocol, peer):
+        before = transport.get_write_buffer_limits()
+        with pytest.raises(TypeError):
+            transport.set_write_buffer_limits(**limits)
+        assert transport.get_write_buffer_limits() == before
+
+
+async def test_a_protocol_that_does_not_say_what_it_is(loop):
+    """Its class is asked for; the protocol before it stays."""
+
+    class Shy:
+        @property
+        def __class__(self):
+            raise ZeroDivisionError("no class")
+
+    async with one_end() as (transport, protocol, peer):
+        with pytest.raises(ZeroDivisionError, match="no class"):
+            transport.set_protocol(Shy())
+        assert transport.get_protocol() is protocol
+        peer.send(b"x")
+        await until(lambda: protocol.data == b"x")
 
 
 async def test_drain_waits(loop):

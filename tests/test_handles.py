@@ -123,6 +123,17 @@ def test_handles_run_by_hand(loop, loop_errors):
     loop_errors.clear()
 
 
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_a_handle_run_by_hand_passes_an_interrupt_on(loop, kind):
+    def fail():
+        raise kind
+
+    handle = loop.call_soon(fail)
+    with pytest.raises(kind):
+        handle._run()
+    handle.cancel()
+
+
 def test_a_timer_tells_whether_it_is_scheduled(loop):
     timer = loop.call_later(0, int)
     assert timer._scheduled

@@ -319,6 +319,72 @@ async def test_sendto_reports_what_python_says_about_the_address(loop, datagram_
         assert str(raised.value) == str(expected.value)
 
 
+INET = [
+    ("127.0.0.1", -1),
+    ("127.0.0.1", 1 << 70),
+    ("127.0.0.1", 65536),
+    ("127.0.0.1", 1.5),
+    ("127.0.0.1", 9, 0),
+    ("127.0.0.1\0", 9),
+    ("\udc80", 9),
+    (5, 9),
+    (None, 9),
+    (),
+    "text",
+]
+INET6 = [
+    ("::1", 9, -1),
+    ("::1", 9, 1 << 21),
+    ("::1", 9, "x"),
+    ("::1", 9, 0, "x"),
+    ("::1", 9, 0, 0, 0),
+    (5, 9),
+]
+UNIX = [
+    "",
+    "x" * 200,
+    b"x" * 109,
+    "a\0b",
+    b"a\0b",
+    "\ud800",
+    ("a",),
+    5,
+    None,
+    bytearray(b"/nothing/here"),
+    "/nothing/here",
+]
+ADDRESSES = [(socket.AF_INET, address) for address in INET] + [(socket.AF_UNIX, address) for address in UNIX]
+if HAS_IPV6:
+    ADDRESSES += [(socket.AF_INET6, address) for address in INET6]
+
+
+@pytest.mark.parametrize("family, address", ADDRESSES, ids=ascii)
+async def test_sendto_what_is_no_address(loop, convert, family, address):
+    """Python's socket, which does not wait here, has the same to say."""
+    with socket.socket(family, socket.SOCK_DGRAM) as plain:
+        with pytest.raises((OSError, TypeError, ValueError, OverflowError)) as expected:
+            plain.sendto(b"x", address)
+    with convert(nonblocking(socket.socket(family, socket.SOCK_DGRAM))[0]) as sock:
+        with pytest.raises(type(expected.value)) as raised:
+            await loop.sock_sendto(sock, b"x", address)
+        assert str(raised.value) == str(expected.value)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [b"127.0.0.1", bytearray(b"127.0.0.1"), type("Host", (str,), {})("127.0.0.1"), "localhost"],
+    ids=lambda host: type(host).__name__,
+)
+async def test_sendto_a_host_of_another_type(loop, convert, host):
+    a, b = datagram_sockets("inet", None)
+    a = convert(a)
+    with a, b:
+        for port in (b.getsockname()[1], type("Port", (int,), {})(b.getsockname()[1])):
+            for _ in range(2):
+                await loop.sock_sendto(a, b"hello", (host, port))
+                assert (await loop.sock_recvfrom(b, 10)) == (b"hello", a.getsockname())
+
+
 async def test_sendto_needs_bytes(loop, datagram_pair):
     a, b = datagram_pair
     with pytest.raises(TypeError, match="a bytes-like object is required, not 'str'"):

@@ -2,9 +2,12 @@
 """Programs derive from the loop, put attributes on it and replace its methods; and the package's own front door."""
 
 import asyncio
+import gc
 import importlib.metadata
+import importlib.util
 import inspect
 import pathlib
+import socket
 import subprocess
 import sys
 import time
@@ -88,6 +91,63 @@ def test_overridden_time_is_honoured(loop_factory, no_leaks):
     finish(loop)
 
 
+@pytest.mark.parametrize("good", range(6))
+def test_a_clock_that_fails(loop_factory, no_leaks, good):
+    """After some good readings; its exception leaves run_forever, and the loop goes on when the clock does."""
+
+    class Loop(loop_factory):
+        readings = None
+
+        def time(self):
+            if self.readings is not None:
+                if not self.readings:
+                    raise ZeroDivisionError("no time")
+                self.readings -= 1
+            return super().time()
+
+    loop = Loop()
+    ran = []
+    loop.call_later(0.001, ran.append, 1)
+    loop.call_later(0.002, ran.append, 2)
+    loop.call_later(1000, int)
+
+    async def go_on():
+        while True:
+            await asyncio.sleep(0)
+
+    task = loop.create_task(go_on())
+    loop.readings = good
+    with pytest.raises(ZeroDivisionError, match="no time"):
+        loop.run_forever()
+    loop.readings = None
+    loop.run_until_complete(asyncio.sleep(0.005))
+    assert ran == [1, 2]
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(task)
+    finish(loop)
+
+
+@pytest.mark.parametrize("wrong", ["now", None])
+def test_a_clock_without_numbers(loop_factory, no_leaks, wrong):
+    class Loop(loop_factory):
+        now = 1.0
+
+        def time(self):
+            return self.now
+
+    loop = Loop()
+    loop.call_at(2.0, loop.stop)
+    loop.now = wrong
+    with pytest.raises(TypeError):
+        loop.call_later(1, int)
+    with pytest.raises(TypeError):
+        loop.run_forever()
+    loop.now = 3.0
+    loop.run_forever()
+    finish(loop)
+
+
 def test_a_clock_that_stands_still(loop_factory, no_leaks):
     """As time-travelling test helpers do it: time passes only when the program says so."""
 
@@ -156,6 +216,33 @@ def test_overridden_create_task_and_create_future_are_honoured(loop_factory, no_
     loop = Loop()
     loop.run_until_complete(asyncio.sleep(0.001))
     assert seen[0] == "task" and "future" in seen
+    finish(loop)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")  # asyncio's, which is half made
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_overridden_call_soon_that_refuses(loop_factory, no_leaks):
+    """What a transport can't call, it does not call; its maker hears of it."""
+
+    class Loop(loop_factory):
+        refuses = False
+
+        def call_soon(self, callback, *args, context=None):
+            if self.refuses and getattr(callback, "__name__", "") == "connection_made":
+                raise ZeroDivisionError("refused")
+            return super().call_soon(callback, *args, context=context)
+
+    loop = Loop()
+
+    async def main():
+        ours, theirs = socket.socketpair()
+        with theirs:
+            loop.refuses = True
+            with pytest.raises(ZeroDivisionError, match="refused"):
+                await loop.create_connection(asyncio.Protocol, sock=ours)
+        ours.close()
+
+    loop.run_until_complete(main())
     finish(loop)
 
 
@@ -379,3 +466,39 @@ def test_a_loop_is_initialized_once(loop_factory):
 
     with pytest.raises(ValueError, match="no core is called 'unknown'"):
         Unknown()
+
+
+@pytest.mark.parametrize("module, name", [("futures", "Future"), ("tasks", "Task")])
+def test_without_asyncios_own_types(loop, monkeypatch, module, name):
+    """They are looked up where asyncio looks, when they are needed."""
+    monkeypatch.delattr(getattr(asyncio, module), name)
+    coroutine = turns()
+    with pytest.raises(AttributeError, match=f"^module 'asyncio.{module}' has no attribute '{name}'$"):
+        loop.create_future() if name == "Future" else loop.create_task(coroutine)
+    coroutine.close()
+
+
+@pytest.mark.ours("it is about our extension")
+def test_the_collector_sees_what_the_extension_holds(loop):
+    """And so can free a copy of it that nobody uses any more."""
+    from rloop import _rloop
+
+    spec = importlib.util.spec_from_file_location(_rloop.__name__, _rloop.__file__)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    types = [value for value in vars(module).values() if isinstance(value, type)]
+    assert len(types) > 10
+    of_asyncio = [
+        asyncio.Future,
+        asyncio.Handle,
+        asyncio.Task,
+        asyncio.StreamReader,
+        asyncio.Server,
+        asyncio.log.logger,
+    ]
+    for value in types + of_asyncio:
+        assert any(referrer is module for referrer in gc.get_referrers(value)), value
+    seen = weakref.ref(module.LoopBase)
+    del module, types, value, spec
+    gc.collect()
+    assert seen() is None
