@@ -489,3 +489,63 @@ def test_wait_for_a_long_time_ends_with_a_stop_from_a_thread(loop):
     before = time.monotonic()
     loop.run_forever()
     assert time.monotonic() - before < 20
+
+
+def test_the_thread_that_runs_the_loop_is_known(loop):
+    """Debuggers, and programs that run a loop nested, look here."""
+    assert loop._thread_id is None
+
+    async def look():
+        return loop._thread_id
+
+    assert loop.run_until_complete(look()) == threading.get_ident()
+    assert loop._thread_id is None
+
+
+@pytest.mark.parametrize("closed", [(0,), (0, 1, 2)], ids=str)
+def test_without_standard_streams(loop_spec, tmp_path, closed):
+    """A daemon may have closed them: their numbers go to other files, which work like any."""
+    result = tmp_path / "result"
+    run_program(
+        loop_spec,
+        f"""
+for fd in {closed}:
+    os.close(fd)
+loop = new_loop()
+loop.set_exception_handler(lambda loop, context: told.append(str(context)))
+told = []
+ends = []
+
+async def serve(reader, writer):
+    while data := await reader.read(1000):
+        writer.write(data)
+    writer.write(b"end")
+    writer.close()
+    await writer.wait_closed()
+
+async def main():
+    left, right = socket.socketpair()
+    server = asyncio.create_task(serve(*await asyncio.open_connection(sock=left)))
+    reader, writer = await asyncio.open_connection(sock=right)
+    for number in range(100):
+        writer.write(b"%d " % number)
+        await writer.drain()
+    writer.write_eof()
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    await server
+    loop.run_in_executor(None, loop.call_soon_threadsafe, ends.append, "thread")
+    await until(lambda: ends)
+    await loop.shutdown_default_executor()
+    return answer == b"".join(b"%d " % number for number in range(100)) + b"end"
+
+is_right = loop.run_until_complete(main())
+loop.close()
+left_open = [fd for fd in {closed} if fd in open_fds()]
+with open({str(result)!r}, "w") as file:
+    print(is_right, left_open, told, file=file)
+os._exit(0)
+""",
+    )
+    assert result.read_text() == "True [] []\n"

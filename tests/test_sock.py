@@ -10,6 +10,7 @@ import inspect
 import os
 import socket
 import ssl
+import struct
 import sys
 import traceback
 import warnings
@@ -368,6 +369,47 @@ async def test_sendto_what_is_no_address(loop, convert, family, address):
         with pytest.raises(type(expected.value)) as raised:
             await loop.sock_sendto(sock, b"x", address)
         assert str(raised.value) == str(expected.value)
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_NETLINK"), reason="a family of Linux")
+async def test_an_unusual_family(loop, convert):
+    """Netlink: the kernel's answer about the loopback interface, see rtnetlink(7)."""
+    get_link, request, loopback = 18, 1, 1
+    question = struct.pack("=IHHIIBxHiII", 32, get_link, request, 7, 0, socket.AF_UNSPEC, 0, loopback, 0, 0)
+    buffer = bytearray(1 << 16)
+    with convert(nonblocking(socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, socket.NETLINK_ROUTE))[0]) as sock:
+        sock.bind((0, 0))
+        await loop.sock_connect(sock, (0, 0))
+        assert await loop.sock_sendto(sock, question, (0, 0)) == 32
+        answer, address = await loop.sock_recvfrom(sock, 1 << 16)
+        assert address == (0, 0)
+        assert struct.unpack_from("=IHHI", answer)[3] == 7
+        await loop.sock_sendall(sock, question)
+        assert await loop.sock_recvfrom_into(sock, buffer) == (len(answer), (0, 0))
+        with pytest.raises(TypeError):
+            await loop.sock_sendto(sock, question, ("127.0.0.1", 9))
+
+
+@pytest.mark.parametrize("kind, proto", [(socket.SOCK_DGRAM, 136), (socket.SOCK_STREAM, 262)], ids=["udplite", "mptcp"])
+async def test_connect_of_an_unusual_protocol(loop, convert, kind, proto):
+    """A look-up has to know it, be the address numeric or not."""
+    try:
+        plain = nonblocking(socket.socket(socket.AF_INET, kind, proto))[0]
+    except OSError:
+        pytest.skip("the kernel does not know it")
+    with convert(plain) as sock, socket.socket(socket.AF_INET, kind, proto) as peer:
+        peer.bind(("127.0.0.1", 0))
+        if kind == socket.SOCK_STREAM:
+            peer.listen()
+        try:
+            socket.getaddrinfo(*peer.getsockname(), socket.AF_INET, kind, proto)
+        except socket.gaierror as error:
+            with pytest.raises(socket.gaierror) as raised:
+                await loop.sock_connect(sock, peer.getsockname())
+            assert raised.value.errno == error.errno
+        else:
+            await loop.sock_connect(sock, peer.getsockname())
+            assert sock.getpeername() == peer.getsockname()
 
 
 @pytest.mark.parametrize(

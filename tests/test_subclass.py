@@ -460,6 +460,8 @@ def test_a_loop_is_initialized_once(loop_factory):
     with pytest.raises(RuntimeError, match="the loop has been initialized already"):
         LoopBase.__init__(loop, "mio")
     loop.close()
+    with pytest.raises(TypeError, match="missing required argument 'core'"):
+        LoopBase()
 
     class Unknown(type(loop)):
         _core = "unknown"
