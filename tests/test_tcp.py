@@ -349,7 +349,7 @@ async def test_set_protocol_in_data_received(loop):
 
 
 def replaced_when_asked(kind, name, second):
-    """A Recorder that puts `second` in its place when it is asked for its method `name`, which is another one each time."""
+    """A Recorder that puts `second` in its place when asked for its method `name`, which is another one each time."""
 
     class First(kind):
         def __getattribute__(self, asked):

@@ -64,7 +64,7 @@ def test_the_first_write_of_a_callback_is_seen_at_once(loop):
 
 @pytest.mark.parametrize("is_peer_there", [True, False])
 def test_writelines_without_memory(loop, is_peer_there):
-    """Whichever allocation fails, also when the sending fails too: MemoryError, and a transport that ends as others do."""
+    """Whichever allocation fails, also when the sending fails too: MemoryError; the transport ends as others do."""
     testcapi = pytest.importorskip("_testcapi", reason="only there can an allocation be made to fail")
     pieces = [bytes([number]) * (100 + number % 2 * 2000) for number in range(100)]
 
@@ -90,7 +90,7 @@ def test_writelines_without_memory(loop, is_peer_there):
 
     errors = []
     loop.set_exception_handler(lambda *args: None)
-    for failing in range(1, 40):
+    for _ in range(1, 40):
         loop.run_until_complete(main())
     assert errors
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The kinds of scenes that there are."""
 
+import importlib.util
+
 from callbacks import Callbacks
 from datagrams import Datagrams
 from sockets import Sockets, Watches
 from streams import Servers, Streams
-from tls import TLS
 
 SCENES = {
     "callbacks": Callbacks,
@@ -14,5 +15,8 @@ SCENES = {
     "datagrams": Datagrams,
     "sockets": Sockets,
     "watches": Watches,
-    "tls": TLS,
 }
+if importlib.util.find_spec("trustme"):  # not to be had without a GIL
+    from tls import TLS
+
+    SCENES["tls"] = TLS
