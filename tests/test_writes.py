@@ -68,7 +68,7 @@ def test_writelines_without_memory(loop, is_peer_there):
     testcapi = pytest.importorskip("_testcapi", reason="only there can an allocation be made to fail")
     pieces = [bytes([number]) * (100 + number % 2 * 2000) for number in range(100)]
 
-    async def main():
+    async def main(failing):
         transport, protocol, peer = await connected(loop)
         await asyncio.sleep(0)
         transport.pause_reading()
@@ -90,8 +90,8 @@ def test_writelines_without_memory(loop, is_peer_there):
 
     errors = []
     loop.set_exception_handler(lambda *args: None)
-    for _ in range(1, 40):
-        loop.run_until_complete(main())
+    for failing in range(1, 40):
+        loop.run_until_complete(main(failing))
     assert errors
 
 
