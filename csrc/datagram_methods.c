@@ -17,27 +17,6 @@ none_or_error(int result)
     return result < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-/* Sending to a lost transport: asyncio's warning, from the fifth time on. */
-static int
-datagram_refuse(struct datagram_transport *t)
-{
-    PyObject *limit = PyObject_GetAttr(t->state->constants, t->state->str_LOG_THRESHOLD_FOR_CONNLOST_WRITES);
-    long threshold = limit == NULL ? -1 : PyLong_AsLong(limit);
-    Py_XDECREF(limit);
-    if (PyErr_Occurred()) {
-        return -1;
-    }
-    if ((long)t->conn_lost >= threshold) {
-        PyObject *result = PyObject_CallMethod(t->state->logger, "warning", "s", "socket.send() raised exception.");
-        if (result == NULL) {
-            return -1;
-        }
-        Py_DECREF(result);
-    }
-    t->conn_lost++;
-    return 0;
-}
-
 /* May it be sent there?  0, or -1 with asyncio's ValueError. */
 static int
 datagram_check_address(struct datagram_transport *t, PyObject *address)
@@ -117,7 +96,7 @@ datagram_method_sendto(PyObject *self, PyObject *const *args, Py_ssize_t nargs, 
         return NULL;
     }
     if (t->datagram == NULL || (t->conn_lost > 0 && t->address != NULL)) {
-        return none_or_error(datagram_refuse(t));
+        return none_or_error(loop_warn_lost_write(t->state, &t->conn_lost, "socket.send() raised exception."));
     }
     return none_or_error(datagram_send(t, data, t->address == NULL ? address : t->address));
 }

@@ -146,26 +146,6 @@ datagram_report(struct loop *loop, struct datagram_transport *t, const char *mes
     }
 }
 
-/* logger.debug("%r: %s", self, message, exc_info=exception) */
-static void
-datagram_log_error(struct datagram_transport *t, const char *message, PyObject *exception)
-{
-    PyObject *method = PyObject_GetAttr(t->state->logger, t->state->str_debug);
-    PyObject *args = Py_BuildValue("(sOs)", "%r: %s", t->self, message);
-    PyObject *kwargs = Py_BuildValue("{OO}", t->state->str_exc_info, exception);
-    PyObject *result = NULL;
-    if (method != NULL && args != NULL && kwargs != NULL) {
-        result = PyObject_Call(method, args, kwargs);
-    }
-    if (result == NULL) {
-        PyErr_WriteUnraisable(t->self);
-    }
-    Py_XDECREF(method);
-    Py_XDECREF(args);
-    Py_XDECREF(kwargs);
-    Py_XDECREF(result);
-}
-
 void
 datagram_fatal_error(struct datagram_transport *t, const char *message)
 {
@@ -178,7 +158,7 @@ datagram_fatal_error(struct datagram_transport *t, const char *message)
         datagram_report(t->loop, t, message);
     }
     else if (t->loop->is_debug) {
-        datagram_log_error(t, message, exception);
+        loop_log_error(t->loop, t->self, message, exception);
     }
     if (t->loop != NULL && datagram_force_close(t, exception) < 0) {
         PyErr_WriteUnraisable(t->self);

@@ -149,6 +149,11 @@ loop_must_leave(void)
 /* What loop_report_exception does, without keeping what the handler raised: -1 with that exception set. */
 int loop_call_exception_handler(struct loop *loop, PyObject *message, ... /* as there */);
 
+/* A transport's error that is logged and not reported: logger.debug("%r: %s", transport, message, exc_info=exception). */
+void loop_log_error(struct loop *loop, PyObject *transport, const char *message, PyObject *exception);
+/* One more write to a lost connection: asyncio's warning, from the fifth on.  0, or -1 with an exception. */
+int loop_warn_lost_write(module_state *state, unsigned *lost_writes, const char *warning);
+
 /* For debug mode: log that a handle, or a transport's protocol, ran for longer than the loop's slow_callback_duration. */
 void loop_warn_if_slow(struct loop *loop, PyObject *what, int64_t start_ns);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * From an exception in C to the loop's exception handler, or out of run_forever.  Every callback that the cores or the ready
- * queue run ends here when it fails; none leaves an exception set.
+ * From an exception in C to the loop's exception handler, to asyncio's log, or out of run_forever.  Every callback that the
+ * cores or the ready queue run ends here when it fails; none leaves an exception set.
  */
 #include "loop.h"
 
@@ -79,6 +79,46 @@ loop_report_exception(struct loop *loop, const char *message, ...)
             PyErr_WriteUnraisable((PyObject *)loop);
         }
     }
+}
+
+void
+loop_log_error(struct loop *loop, PyObject *transport, const char *message, PyObject *exception)
+{
+    module_state *state = loop->state;
+    PyObject *method = PyObject_GetAttr(state->logger, state->str_debug);
+    PyObject *args = Py_BuildValue("(sOs)", "%r: %s", transport, message);
+    PyObject *kwargs = Py_BuildValue("{OO}", state->str_exc_info, exception);
+    PyObject *result = NULL;
+    if (method != NULL && args != NULL && kwargs != NULL) {
+        result = PyObject_Call(method, args, kwargs);
+    }
+    if (result == NULL) {
+        PyErr_WriteUnraisable(transport);
+    }
+    Py_XDECREF(method);
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
+    Py_XDECREF(result);
+}
+
+int
+loop_warn_lost_write(module_state *state, unsigned *lost_writes, const char *warning)
+{
+    PyObject *limit = PyObject_GetAttr(state->constants, state->str_LOG_THRESHOLD_FOR_CONNLOST_WRITES);
+    long threshold = limit == NULL ? -1 : PyLong_AsLong(limit);
+    Py_XDECREF(limit);
+    if (PyErr_Occurred()) {
+        return -1;
+    }
+    if ((long)*lost_writes >= threshold) {
+        PyObject *result = PyObject_CallMethod(state->logger, "warning", "s", warning);
+        if (result == NULL) {
+            return -1;
+        }
+        Py_DECREF(result);
+    }
+    (*lost_writes)++;
+    return 0;
 }
 
 /* asyncio's "Executing ... took ... seconds": 0, or -1 with an exception. */

@@ -231,28 +231,6 @@ transport_log(struct transport *t, PyObject *level, const char *format)
     Py_XDECREF(text);
 }
 
-/* logger.debug("%r: %s", self, message, exc_info=exception) */
-static void
-transport_log_error(struct transport *t, const char *message, PyObject *exception)
-{
-    PyObject *method = PyObject_GetAttr(t->state->logger, t->state->str_debug);
-    PyObject *args = Py_BuildValue("(sOs)", "%r: %s", t->self, message);
-    PyObject *kwargs = PyDict_New();
-    PyObject *result = NULL;
-    if (method != NULL && args != NULL && kwargs != NULL &&
-        PyDict_SetItem(kwargs, t->state->str_exc_info, exception) == 0)
-    {
-        result = PyObject_Call(method, args, kwargs);
-    }
-    if (result == NULL) {
-        PyErr_WriteUnraisable(t->self);
-    }
-    Py_XDECREF(method);
-    Py_XDECREF(args);
-    Py_XDECREF(kwargs);
-    Py_XDECREF(result);
-}
-
 void
 transport_report(struct transport *t, const char *message)
 {
@@ -273,7 +251,7 @@ transport_fatal_error(struct transport *t, const char *message)
         transport_report(t, message);
     }
     else if (t->loop != NULL && t->loop->is_debug) {
-        transport_log_error(t, message, exception);
+        loop_log_error(t->loop, t->self, message, exception);
     }
     if (transport_force_close(t, exception) < 0) {
         PyErr_WriteUnraisable(t->self);

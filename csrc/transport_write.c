@@ -199,25 +199,10 @@ write_may_wait(struct transport *t)
     return t->writes_in_series && t->loop->thread_id != 0;
 }
 
-/* A write on a lost connection: asyncio's warning, from the fifth on. */
 static int
 write_refuse(struct transport *t)
 {
-    PyObject *limit = PyObject_GetAttr(t->state->constants, t->state->str_LOG_THRESHOLD_FOR_CONNLOST_WRITES);
-    long threshold = limit == NULL ? -1 : PyLong_AsLong(limit);
-    Py_XDECREF(limit);
-    if (PyErr_Occurred()) {
-        return -1;
-    }
-    if ((long)t->lost_writes >= threshold) {
-        PyObject *result = PyObject_CallMethod(t->state->logger, "warning", "s", t->kind->lost_write_warning);
-        if (result == NULL) {
-            return -1;
-        }
-        Py_DECREF(result);
-    }
-    t->lost_writes++;
-    return 0;
+    return loop_warn_lost_write(t->state, &t->lost_writes, t->kind->lost_write_warning);
 }
 
 /* The bytes object that `data` is a part of or a view of, if it can be kept as it is. */
