@@ -246,6 +246,64 @@ def test_an_overridden_call_soon_that_refuses(loop_factory, no_leaks):
     finish(loop)
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+@pytest.mark.parametrize("broken", ["set_result", "cancelled"])
+def test_a_future_that_can_not_be_told_of_the_connection(loop_factory, no_leaks, broken, error):
+    """The handler hears of it, or run_forever's caller; the connection is made all the same."""
+
+    class Broken(asyncio.Future):
+        def fail(self, *arguments):
+            raise error("on purpose")
+
+    class Loop(loop_factory):
+        is_broken = False
+
+        def create_future(self):
+            return Broken(loop=self) if self.is_broken else super().create_future()
+
+    class Noting(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+            events.append("made")
+
+        def connection_lost(self, error):
+            events.append("lost")
+
+    loop = Loop()
+    told, events = [], []
+    loop.set_exception_handler(lambda loop, context: told.append(context["exception"]))
+
+    async def connect(sock):
+        loop.is_broken = True
+        connecting = asyncio.ensure_future(loop.create_connection(lambda: protocol, sock=sock))
+        await asyncio.sleep(0)
+        loop.is_broken = False
+        setattr(Broken, broken, Broken.fail)
+        await until(lambda: told)
+        return connecting
+
+    async def disconnect(connecting):
+        delattr(Broken, broken)
+        connecting.cancel()
+        await asyncio.wait([connecting])
+        protocol.transport.abort()
+        await until(lambda: "lost" in events)
+
+    protocol = Noting()
+    ours, theirs = socket.socketpair()
+    with theirs:
+        task = loop.create_task(connect(ours))
+        try:
+            loop.run_until_complete(task)
+        except SystemExit as exit:
+            told.append(exit)
+        connecting = loop.run_until_complete(task)
+        assert [type(exception) for exception in told] == [error]
+        loop.run_until_complete(disconnect(connecting))
+    assert events == ["made", "lost"]
+    finish(loop)
+
+
 def test_overridden_call_at_is_used_by_call_later(loop_factory, no_leaks):
     seen = []
 
