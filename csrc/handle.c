@@ -408,8 +408,7 @@ void
 handle_dealloc(PyObject *self)
 {
     PyObject_GC_UnTrack(self);
-    Py_TRASHCAN_BEGIN(self, handle_dealloc)
-    PyTypeObject *type = Py_TYPE(self);
+    Py_TRASHCAN_BEGIN(self, handle_dealloc) PyTypeObject *type = Py_TYPE(self);
     struct handle *handle = handle_of(self);
     module_state *state = handle->loop != NULL ? handle->loop->state : PyType_GetModuleState(type);
     if (handle_may_have_weakrefs(self)) {

@@ -200,7 +200,8 @@ loop_init(PyObject *self, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_RuntimeError, "the loop has been initialized already");
         return -1;
     }
-    loop->is_closed = true; /* until it is open: BaseEventLoop.__init__ says that it is, and its __del__ would close it */
+    loop->is_closed =
+        true; /* until it is open: BaseEventLoop.__init__ says that it is, and its __del__ would close it */
     loop->core = core_by_name(name);
     if (loop->core == NULL) {
         PyErr_Format(PyExc_ValueError, "no core is called '%s'", name);

@@ -350,8 +350,7 @@ tls_setup_types(PyObject *module, module_state *state)
     if ((state->tls_wrapped = PyObject_GetAttrString(phases, "WRAPPED")) == NULL ||
         (state->tls_do_handshake = PyObject_GetAttrString(phases, "DO_HANDSHAKE")) == NULL ||
         (state->tls_flushing = PyObject_GetAttrString(phases, "FLUSHING")) == NULL ||
-        (state->tls_shutdown = PyObject_GetAttrString(phases, "SHUTDOWN")) == NULL ||
-        tls_import_ssl(state) < 0 ||
+        (state->tls_shutdown = PyObject_GetAttrString(phases, "SHUTDOWN")) == NULL || tls_import_ssl(state) < 0 ||
         (state->TLSProtocolBase_type = module_add_type(module, &protocol_spec, NULL)) == NULL)
     {
         return -1;
