@@ -140,7 +140,7 @@ async def test_the_clients_of_a_server(loop):
     server = await loop.create_server(accepted, "127.0.0.1", 0)
     other = await loop.create_server(Recorder, "127.0.0.1", 0)
     with clients(server, 3):
-        await until(lambda: len(server._clients) == 3)
+        await until(lambda: accepted.count("made") == 3)
         transports = {protocol.transport for protocol in accepted.protocols}
         assert set(server._clients) == set(server._clients.copy()) == transports
         first = next(iter(transports))
