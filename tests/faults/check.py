@@ -106,7 +106,6 @@ def injector():
     library.inject_records.restype = ctypes.POINTER(Record)
     library.inject_names.restype = ctypes.POINTER(ctypes.c_char_p)
     ours = mapped(_rloop.__file__)
-    # Where it is built in (3.15), what a step of a task calls counts as the call of rloop's handle that runs the step.
     asyncio = mapped(_asyncio.__file__) if hasattr(_asyncio, "__file__") else Range(0, 0)
     library.inject_setup(ours, asyncio)
     names = [name.decode() for name in itertools.takewhile(bool, library.inject_names())]
