@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: MIT
 """One program on one loop with one fault, in a process of its own, and what a user would see of it."""
 
-import _asyncio
+import sys
+
+if "_asyncio" in sys.builtin_module_names:
+    # In the interpreter (3.15): nobody could tell what the step of a task calls from what rloop calls.  Do without.
+    sys.modules["_asyncio"] = None
+
 import asyncio
 import ctypes
 import faulthandler
@@ -11,7 +16,6 @@ import os
 import pickle
 import signal
 import socket
-import sys
 import warnings
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
@@ -20,10 +24,6 @@ import programs
 from support import LOOPS, load, open_fds
 
 __all__ = ["LOOPS", "Fault", "in_child", "load", "run_case"]
-
-if not hasattr(_asyncio, "__file__"):
-    # Built into the interpreter (3.15): nobody could tell what the step of a task calls from what rloop calls.
-    asyncio.Task = asyncio.tasks.Task = asyncio.tasks._PyTask
 
 EXIT_LIBUV_FAILED = 66
 PATIENCE = 3.0  # seconds; without a fault the slowest program takes a tenth of it

@@ -95,8 +95,6 @@ def mapped(path):
 
 def injector():
     """The preloaded library, the extension's place and its file, and the names of the functions that can fail."""
-    import _asyncio
-
     from rloop import _rloop
 
     library = ctypes.PyDLL(None)
@@ -106,8 +104,8 @@ def injector():
     library.inject_records.restype = ctypes.POINTER(Record)
     library.inject_names.restype = ctypes.POINTER(ctypes.c_char_p)
     ours = mapped(_rloop.__file__)
-    asyncio = mapped(_asyncio.__file__) if hasattr(_asyncio, "__file__") else Range(0, 0)
-    library.inject_setup(ours, asyncio)
+    asyncio = sys.modules["_asyncio"]
+    library.inject_setup(ours, mapped(asyncio.__file__) if asyncio else Range(0, 0))
     names = [name.decode() for name in itertools.takewhile(bool, library.inject_names())]
     return library, ours.begin, _rloop.__file__, names
 
