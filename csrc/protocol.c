@@ -73,7 +73,7 @@ protocol_look_up(struct protocol *protocol, PyObject *name)
     return method;
 }
 
-/* The method, for this call.  It is kept for the next ones, unless it is that of a protocol which has just been replaced. */
+/* The method, for this call.  It is kept for the next ones, unless its protocol has just been replaced. */
 static PyObject *
 protocol_bind(struct protocol *protocol, PyObject **kept, bool *takes_object, PyObject *name)
 {

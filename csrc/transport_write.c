@@ -312,8 +312,7 @@ write_pieces(struct transport *t, PyObject *pieces)
             result = write_buffer_append(&t->buffer, data, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data));
         }
     }
-    PyObject *exception =
-        PyErr_GetRaisedException(); /* MemoryError; sending what there was memory for may fail as well */
+    PyObject *exception = PyErr_GetRaisedException(); /* MemoryError; the sending may fail as well */
     if (was_empty && write_buffer_is_pending(&t->buffer)) {
         write_pending(t);
     }
