@@ -20,7 +20,7 @@ def fork(run):
             import traceback
             traceback.print_exc()
             os._exit(1)
-        os._exit(0)
+        end_process()
     assert os.waitpid(child, 0)[1] == 0
 
 async def echo(reader, writer):
@@ -206,7 +206,7 @@ assert not loop.is_running()
 loop.close()
 if not child:
     print(*seen, sep="\\n", flush=True)
-    os._exit(0)
+    end_process()
 assert os.waitpid(child, 0)[1] == 0
 assert seen == ["next"]
 """,
@@ -312,7 +312,7 @@ loop, seen = new_loop(), []
 loop.call_soon(main)
 loop.run_forever()
 if not child:
-    os._exit(seen != ["before", "after"])
+    end_process(seen != ["before", "after"])
 assert os.waitpid(child, 0)[1] == 0
 loop.close()
 print(seen)

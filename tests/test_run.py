@@ -511,6 +511,8 @@ def test_without_standard_streams(loop_spec, tmp_path, closed):
         f"""
 for fd in {closed}:
     os.close(fd)
+left, right = socket.socketpair()
+assert left.fileno() == 0
 loop = new_loop()
 loop.set_exception_handler(lambda loop, context: told.append(str(context)))
 told = []
@@ -524,7 +526,6 @@ async def serve(reader, writer):
     await writer.wait_closed()
 
 async def main():
-    left, right = socket.socketpair()
     server = asyncio.create_task(serve(*await asyncio.open_connection(sock=left)))
     reader, writer = await asyncio.open_connection(sock=right)
     for number in range(100):
@@ -545,7 +546,7 @@ loop.close()
 left_open = [fd for fd in {closed} if fd in open_fds()]
 with open({str(result)!r}, "w") as file:
     print(is_right, left_open, told, file=file)
-os._exit(0)
+end_process()
 """,
     )
     assert result.read_text() == "True [] []\n"
