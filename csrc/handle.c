@@ -152,14 +152,27 @@ timer_handle_new(struct loop *loop, double when, PyObject *when_object, int64_t 
 
 /* --- running */
 
-PyObject *
-handle_context(struct handle *handle)
+static int
+handle_own_context(struct handle *handle)
 {
     if (handle->is_context_shared) {
         if (context_snapshot_own(handle->loop, &handle->context) < 0) {
-            return NULL;
+            return -1;
         }
         handle->is_context_shared = false;
+    }
+    return 0;
+}
+
+PyObject *
+handle_context(struct handle *handle)
+{
+    if (handle_own_context(handle) < 0) {
+        PyErr_Clear(); /* out of memory; a callback is about to be lost, where asyncio's call_soon() would have raised */
+        PyGC_Collect();
+        if (handle_own_context(handle) < 0) {
+            return NULL;
+        }
     }
     return handle->context;
 }

@@ -571,7 +571,8 @@ async def processes(loop, folder):
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await process.communicate()  # wait() would wait for a reader that is full
+        with contextlib.suppress(TimeoutError):  # the pipe's end may be what nobody could be told of
+            await asyncio.wait_for(process.communicate(), 0.5)  # wait() would wait for a reader that is full
         raise
     sink = Sink(BIG)
     sink.take(out)
