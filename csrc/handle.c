@@ -429,7 +429,7 @@ handle_dealloc(PyObject *self)
     }
     handle_clear(self);
     if (handle->is_timer) {
-        assert(timer_handle_of(self)->heap_place == -1);
+        assert(timer_handle_of(self)->heap_place < 0);
         Py_CLEAR(timer_handle_of(self)->when_object);
         handle_free(self, type, &state->timer_handle_pool);
     }

@@ -36,9 +36,11 @@ struct timer_handle {
     double when;           /* seconds */
     PyObject *when_object; /* the same, as it was given or was first asked for; else NULL */
     int64_t when_ns;       /* saturated, rounded up */
-    ssize_t heap_place;    /* in loop->timers; -1 when it isn't there */
+    ssize_t heap_place;    /* in loop->timers; TIMER_IN_INBOX when it is to be put there, -1 when it isn't there */
     struct handle base;
 };
+
+enum { TIMER_IN_INBOX = -2 };
 
 struct threadsafe_handle {
     struct handle_lock lock; /* held while the callback runs, and by those who cancel it or ask whether it is */

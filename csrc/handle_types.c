@@ -129,7 +129,7 @@ timer_handle_get_when(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *
 timer_handle_get_scheduled(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(timer_handle_of(self)->heap_place >= 0);
+    return PyBool_FromLong(timer_handle_of(self)->heap_place != -1);
 }
 
 /* --- types */

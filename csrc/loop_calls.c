@@ -321,13 +321,14 @@ loop_schedule(struct loop *loop, double when, PyObject *when_object, struct call
     if (timer == NULL) {
         return NULL;
     }
+    struct timer_handle *fields = timer_handle_of(timer);
     if (!loop_is_ours(loop)) {
+        fields->heap_place = TIMER_IN_INBOX;
         if (inbox_push_timer(&loop->inbox, Py_NewRef(timer)) < 0) {
             Py_CLEAR(timer);
         }
         return timer;
     }
-    struct timer_handle *fields = timer_handle_of(timer);
     if (timer_heap_push(&loop->timers, fields->when_ns, timer, &fields->heap_place) < 0) {
         Py_DECREF(timer);
         return PyErr_NoMemory();

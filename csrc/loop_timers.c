@@ -16,6 +16,7 @@ loop_admit_timers(struct loop *loop)
     while (loop->new_timers.count > 0) {
         PyObject *timer = ready_queue_pop(&loop->new_timers).object;
         struct timer_handle *fields = timer_handle_of(timer);
+        fields->heap_place = -1;
         if (fields->base.is_cancelled) {
             Py_DECREF(timer);
         }

@@ -158,14 +158,12 @@ def socket_pair():
         yield left, right
 
 
-# --- TLS, for files that begin with pytest.importorskip("trustme")
+# --- TLS
 
 
 @pytest.fixture(scope="session")
 def authority():
-    import trustme
-
-    return trustme.CA()
+    return pytest.importorskip("trustme").CA()
 
 
 @pytest.fixture

@@ -214,7 +214,8 @@ def main():
     shown = []
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        programs.contexts(folder)
+        if "tls" in programs.PROGRAMS:
+            programs.contexts(folder)
         for loop in options.loop or ["rloop", "tokio"]:
             for name in options.program or programs.PROGRAMS:
                 counts = collections.Counter()

@@ -698,6 +698,8 @@ PROGRAMS = {
         tls_streams,
     )
 }
+if importlib.util.find_spec("trustme") is None:  # not to be had without a GIL
+    del PROGRAMS["tls"], PROGRAMS["tls_streams"]
 
 if __name__ == "__main__":  # on a loop, without faults: programs.py LOOP [PROGRAM...]
     import tempfile
