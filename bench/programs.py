@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The C programs of bench/native: installed beside this file, or, in a source tree, compiled when they change."""
 
-import functools
 import itertools
 import os
 import shlex
@@ -30,7 +29,6 @@ def find(name):
     return compiled(name)
 
 
-@functools.cache
 def compiled(name):
     globs, packages, libraries = PROGRAMS[name]
     poller = "kqueue" if shutil.which("sw_vers") or os.uname().sysname.endswith("BSD") else "epoll"

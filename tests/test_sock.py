@@ -1406,7 +1406,8 @@ def test_never_awaited_where_warnings_are_errors(loop, pair, monkeypatch):
         gc.collect()
     (unraisable,) = told
     assert isinstance(unraisable.exc_value, RuntimeWarning)
-    unraisable.object.close()  # it lives again
+    if unraisable.object is not None:  # asyncio's coroutine, on 3.15
+        unraisable.object.close()  # it lives again
     told.clear()
     del unraisable
     gc.collect()
