@@ -1406,7 +1406,7 @@ def test_never_awaited_where_warnings_are_errors(loop, pair, monkeypatch):
         gc.collect()
     (unraisable,) = told
     assert isinstance(unraisable.exc_value, RuntimeWarning)
-    if unraisable.object is not None:  # asyncio's coroutine, on 3.15
+    if unraisable.object is not None:  # asyncio's coroutine, from 3.14 on
         unraisable.object.close()  # it lives again
     told.clear()
     del unraisable
