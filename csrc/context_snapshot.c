@@ -3,38 +3,29 @@
  * Snapshots of the current context; see context_snapshot.h.
  *
  * A context holds its variables in one immutable mapping, and setting one puts another mapping in its place.  So the mapping's
- * identity tells whether anything has been set, and the context shows it to the garbage collector, by tp_traverse.  That is how
- * CPython does it, not what it promises: context_snapshot_setup looks whether the running one does, and each handle gets its own
- * copy at once if not, and without a GIL, where another thread may set what is being looked at.
+ * identity tells whether anything has been set.  The context shows it to the garbage collector, by tp_traverse, and that tells
+ * where in the object it stands.  This is how CPython does it, not what it promises: context_snapshot_setup looks whether the
+ * running one does, and each handle gets its own copy at once if not, and without a GIL, where another thread may set what is
+ * being looked at.
  */
 #include "context_snapshot.h"
 
 #include "loop.h"
 
-#if !defined(Py_GIL_DISABLED) && PY_VERSION_HEX < 0x030F0000 /* the thread state's `context` has been seen up to 3.14 */
+#if !defined(Py_GIL_DISABLED) && PY_VERSION_HEX < 0x03100000 /* the thread state's `context` has been seen up to 3.15 */
 
-struct vars_search {
-    PyTypeObject *type;
-    PyObject *vars;
-};
-
-static int
-find_vars(PyObject *object, void *arg)
+/* The mapping, borrowed; NULL when the garbage collector has cleared a context that nobody can reach any more. */
+static PyObject *
+context_vars(PyObject *context, module_state *state)
 {
-    struct vars_search *search = arg;
-    if (Py_TYPE(object) == search->type) {
-        search->vars = object;
-    }
-    return 0;
+    return *(PyObject **)((char *)context + state->context_vars_offset);
 }
 
-/* The mapping, borrowed. */
-static PyObject *
-context_vars(PyObject *context, PyTypeObject *type)
+static bool
+contexts_are_alike(PyObject *one, PyObject *other, module_state *state)
 {
-    struct vars_search search = {type, NULL};
-    Py_TYPE(context)->tp_traverse(context, find_vars, &search);
-    return search.vars;
+    PyObject *vars = one == NULL || other == NULL ? NULL : context_vars(one, state);
+    return vars != NULL && vars == context_vars(other, state);
 }
 
 static PyObject *
@@ -43,32 +34,39 @@ current_context(void)
     return PyThreadState_Get()->context; /* NULL before the first is needed */
 }
 
-static bool
-snapshot_is_current(module_state *state, struct context_snapshot *snapshot)
+/* The spare context, if it is like this one; else NULL. */
+static PyObject *
+snapshot_take_spare(struct context_snapshot *snapshot, PyObject *like, module_state *state)
 {
-    PyObject *current = snapshot->context == NULL ? NULL : current_context();
-    if (current == NULL) {
-        return false;
+    PyObject *spare = snapshot->spare;
+    if (!contexts_are_alike(spare, like, state)) {
+        return NULL;
     }
-    /* The snapshot's is not kept: the garbage collector may have cleared a context that nobody can reach any more. */
-    PyObject *vars = context_vars(snapshot->context, state->context_vars_type);
-    return vars != NULL && vars == context_vars(current, state->context_vars_type);
+    snapshot->spare = NULL;
+    return spare;
 }
 
 PyObject *
 context_snapshot_take(struct loop *loop, bool *is_shared)
 {
     struct context_snapshot *snapshot = &loop->snapshot;
-    if (snapshot_is_current(loop->state, snapshot)) {
-        *is_shared = true;
+    module_state *state = loop->state;
+    *is_shared = state->context_vars_offset > 0;
+    if (!*is_shared) {
+        return PyContext_CopyCurrent();
+    }
+    PyObject *current = current_context();
+    if (contexts_are_alike(snapshot->context, current, state)) {
         snapshot->users++;
         return Py_NewRef(snapshot->context);
     }
-    PyObject *context = PyContext_CopyCurrent();
-    *is_shared = context != NULL && loop->state->context_vars_type != NULL;
-    if (*is_shared) {
-        *snapshot = (struct context_snapshot){.context = context, .users = 1};
+    PyObject *context = snapshot_take_spare(snapshot, current, state);
+    if (context == NULL && (context = PyContext_CopyCurrent()) == NULL) {
+        *is_shared = false;
+        return NULL;
     }
+    snapshot->context = context;
+    snapshot->users = 1;
     return context;
 }
 
@@ -86,8 +84,8 @@ context_snapshot_own(struct loop *loop, PyObject **context)
 {
     PyObject *shared = *context;
     if (Py_REFCNT(shared) > 1) {
-        PyObject *own = PyContext_Copy(shared);
-        if (own == NULL) {
+        PyObject *own = snapshot_take_spare(&loop->snapshot, shared, loop->state);
+        if (own == NULL && (own = PyContext_Copy(shared)) == NULL) {
             return -1;
         }
         *context = own;
@@ -101,6 +99,14 @@ void
 context_snapshot_drop(struct loop *loop, PyObject *context)
 {
     snapshot_leave(&loop->snapshot, context);
+    Py_DECREF(context);
+}
+
+void
+context_snapshot_keep(struct loop *loop, PyObject *context)
+{
+    bool is_spare = Py_REFCNT(context) == 1 && contexts_are_alike(context, loop->snapshot.context, loop->state);
+    Py_XSETREF(loop->snapshot.spare, is_spare ? Py_NewRef(context) : NULL);
     Py_DECREF(context);
 }
 
@@ -118,29 +124,35 @@ count_shown(PyObject *object, void *arg)
     return 0;
 }
 
-/* The type of what a context that isn't entered shows, when that is one object; borrowed, else NULL. */
-static PyTypeObject *
-context_find_vars_type(PyObject *context)
+/* Where a context that isn't entered keeps the one object it shows, as an offset; 0 if that is not to be seen. */
+static size_t
+context_find_vars(PyObject *context)
 {
     struct shown shown = {NULL, 0};
     Py_TYPE(context)->tp_traverse(context, count_shown, &shown);
-    return shown.count == 1 ? Py_TYPE(shown.object) : NULL;
+    size_t found = 0;
+    for (size_t i = sizeof(PyObject); i < (size_t)Py_TYPE(context)->tp_basicsize; i += sizeof(PyObject *)) {
+        if (shown.count == 1 && *(PyObject **)((char *)context + i) == shown.object) {
+            found = found == 0 ? i : SIZE_MAX;
+        }
+    }
+    return found == SIZE_MAX ? 0 : found;
 }
 
 /* Have `one` and its copy the same mapping, until a variable is set in one?  1 or 0, or -1 with an exception. */
 static int
-contexts_tell(PyObject *one, PyObject *copy, PyTypeObject *type, PyObject *variable)
+contexts_tell(PyObject *one, PyObject *copy, PyObject *variable, module_state *state)
 {
-    PyObject *vars = context_vars(one, type);
-    if (vars == NULL || vars != context_vars(copy, type)) {
+    PyObject *vars = context_vars(one, state);
+    if (!contexts_are_alike(one, copy, state)) {
         return 0;
     }
     if (PyContext_Enter(one) < 0) {
         return -1;
     }
     PyObject *token = PyContextVar_Set(variable, Py_True);
-    PyObject *changed = context_vars(one, type);
-    bool does_tell = current_context() == one && changed != NULL && changed != vars && context_vars(copy, type) == vars;
+    bool does_tell = current_context() == one && context_vars(one, state) != NULL &&
+                     context_vars(copy, state) == vars && !contexts_are_alike(one, copy, state);
     Py_XDECREF(token);
     return PyContext_Exit(one) < 0 || token == NULL ? -1 : does_tell;
 }
@@ -151,10 +163,13 @@ context_snapshot_setup(module_state *state)
     PyObject *one = PyContext_New();
     PyObject *copy = one == NULL ? NULL : PyContext_Copy(one);
     PyObject *variable = PyContextVar_New("rloop", NULL);
-    PyTypeObject *type = copy == NULL ? NULL : context_find_vars_type(copy);
-    int result = copy == NULL || variable == NULL ? -1 : type == NULL ? 0 : contexts_tell(one, copy, type, variable);
-    if (result == 1) {
-        state->context_vars_type = (PyTypeObject *)Py_NewRef(type);
+    int result = -1;
+    if (copy != NULL && variable != NULL) {
+        state->context_vars_offset = context_find_vars(copy);
+        result = state->context_vars_offset == 0 ? 0 : contexts_tell(one, copy, variable, state);
+    }
+    if (result <= 0) {
+        state->context_vars_offset = 0;
     }
     Py_XDECREF(one);
     Py_XDECREF(copy);
@@ -179,6 +194,12 @@ context_snapshot_own(struct loop *Py_UNUSED(loop), PyObject **Py_UNUSED(context)
 
 void
 context_snapshot_drop(struct loop *Py_UNUSED(loop), PyObject *context)
+{
+    Py_DECREF(context);
+}
+
+void
+context_snapshot_keep(struct loop *Py_UNUSED(loop), PyObject *context)
 {
     Py_DECREF(context);
 }

@@ -5,7 +5,9 @@
  * Each such handle is to have a copy of its own, but nobody has set a variable between most of them: they share one snapshot, which
  * is never entered and never shown.  A handle gets its own copy when it runs or when somebody asks for it; one that is cancelled
  * before, as most timers are, never does.  The loop has no reference to the snapshot: it lives, and with it what the variables hold,
- * as long as those handles.  Used by handle.c, under the GIL.
+ * as long as those handles.  A copy that nobody has seen, and in which nothing was set, is spare when its handle is gone and others
+ * share what it was made from: the next of them takes it.  It goes with the last of them, or when the loop waits.  Used by handle.c,
+ * under the GIL.
  */
 #ifndef RLOOP_CONTEXT_SNAPSHOT_H
 #define RLOOP_CONTEXT_SNAPSHOT_H
@@ -17,6 +19,7 @@ struct loop;
 struct context_snapshot {
     PyObject *context; /* borrowed from the handles that share it; NULL when none is left */
     size_t users;      /* how many they are */
+    PyObject *spare;   /* or NULL */
 };
 
 /* The current context as it is now: a new reference, and whether others may have it too. */
@@ -25,5 +28,7 @@ PyObject *context_snapshot_take(struct loop *loop, bool *is_shared);
 int context_snapshot_own(struct loop *loop, PyObject **context);
 /* Give the reference to a shared context back. */
 void context_snapshot_drop(struct loop *loop, PyObject *context);
+/* The same for one that its handle has had for itself, and has not shown. */
+void context_snapshot_keep(struct loop *loop, PyObject *context);
 
 #endif

@@ -70,7 +70,7 @@ handle_init(struct handle *handle, struct loop *loop, PyObject *callback, PyObje
             PyObject *context)
 {
     handle->is_cancelled = false;
-    handle->is_context_shared = false;
+    handle->is_context_shared = handle->is_context_hidden = false;
     handle->context = context != NULL ? Py_NewRef(context) : context_snapshot_take(loop, &handle->is_context_shared);
     if (handle->context == NULL) {
         return -1;
@@ -153,27 +153,34 @@ timer_handle_new(struct loop *loop, double when, PyObject *when_object, int64_t 
 /* --- running */
 
 static int
-handle_own_context(struct handle *handle)
+handle_leave_snapshot(struct handle *handle)
 {
-    if (handle->is_context_shared) {
-        if (context_snapshot_own(handle->loop, &handle->context) < 0) {
-            return -1;
-        }
-        handle->is_context_shared = false;
+    if (context_snapshot_own(handle->loop, &handle->context) < 0) {
+        return -1;
     }
+    handle->is_context_shared = false;
+    handle->is_context_hidden = true;
     return 0;
 }
 
+static int
+handle_own_context(struct handle *handle)
+{
+    if (!handle->is_context_shared || handle_leave_snapshot(handle) == 0) {
+        return 0;
+    }
+    PyErr_Clear(); /* out of memory; a callback is about to be lost, where asyncio's call_soon() would have raised */
+    PyGC_Collect();
+    return handle_leave_snapshot(handle);
+}
+
 PyObject *
-handle_context(struct handle *handle)
+handle_show_context(struct handle *handle)
 {
     if (handle_own_context(handle) < 0) {
-        PyErr_Clear(); /* out of memory; a callback is about to be lost, where asyncio's call_soon() would have raised */
-        PyGC_Collect();
-        if (handle_own_context(handle) < 0) {
-            return NULL;
-        }
+        return NULL;
     }
+    handle->is_context_hidden = false;
     return handle->context;
 }
 
@@ -220,11 +227,12 @@ handle_call(PyObject *self)
     /* The callback may cancel its own handle, or run it again, and without a GIL so may another thread: everything it needs is
      * held here. */
     PyObject *callback, *args[1 + HANDLE_INLINE_ARGS] = {NULL}; /* args[0] is vectorcall's to change */
-    PyObject *context = Py_XNewRef(handle_context(handle)), *result = NULL;
+    PyObject *context, *result = NULL;
     Py_ssize_t nargs, held;
-    if (context == NULL) {
+    if (handle_own_context(handle) < 0) {
         return NULL;
     }
+    context = Py_NewRef(handle->context);
     Py_BEGIN_CRITICAL_SECTION(self);
     callback = Py_XNewRef(handle->callback);
     nargs = handle->nargs;
@@ -382,6 +390,24 @@ handle_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
+static void
+handle_clear_context(struct handle *handle)
+{
+    PyObject *context = handle->context;
+    handle->context = NULL;
+    if (handle->is_context_shared) {
+        handle->is_context_shared = false;
+        context_snapshot_drop(handle->loop, context);
+    }
+    else if (handle->is_context_hidden) {
+        handle->is_context_hidden = false;
+        context_snapshot_keep(handle->loop, context);
+    }
+    else {
+        Py_XDECREF(context);
+    }
+}
+
 int
 handle_clear(PyObject *self)
 {
@@ -389,13 +415,7 @@ handle_clear(PyObject *self)
     Py_ssize_t held = handle_held(handle);
     handle->nargs = 0;
     Py_CLEAR(handle->callback); /* from here on it does not run */
-    if (handle->is_context_shared) {
-        PyObject *context = handle->context;
-        handle->context = NULL;
-        handle->is_context_shared = false;
-        context_snapshot_drop(handle->loop, context);
-    }
-    Py_CLEAR(handle->context);
+    handle_clear_context(handle);
     Py_CLEAR(handle->loop);
     Py_CLEAR(handle->source_traceback);
     Py_CLEAR(handle->repr);

@@ -21,7 +21,7 @@ enum { HANDLE_INLINE_ARGS = 3 };
 struct handle {
     alignas(max_align_t) struct loop *loop; /* strong; NULL once cleared */
     PyObject *callback;                     /* NULL once cancelled */
-    PyObject *context;                      /* not for use without handle_context() */
+    PyObject *context;                      /* not for use before handle_own_context() */
     PyObject *source_traceback;             /* in debug mode, else NULL */
     PyObject *repr;                         /* what a handle cancelled in debug mode looked like, else NULL */
     PyObject *args[HANDLE_INLINE_ARGS];     /* the first nargs, or a tuple in args[0] when there are more */
@@ -30,6 +30,7 @@ struct handle {
     bool is_timer;          /* a struct timer_handle */
     bool has_lock;          /* a struct threadsafe_handle */
     bool is_context_shared; /* see context_snapshot.h */
+    bool is_context_hidden; /* a copy made for this handle, which nobody has asked it for */
 };
 
 struct timer_handle {
@@ -85,8 +86,8 @@ PyObject *timer_handle_new(struct loop *loop, double when, PyObject *when_object
  * KeyboardInterrupt and SystemExit: then -1 with the exception set.  A cancelled handle does nothing. */
 int handle_run(struct loop *loop, PyObject *handle);
 
-/* The context, which is the handle's own from now on; borrowed, NULL with an exception set. */
-PyObject *handle_context(struct handle *handle);
+/* The context, which is the handle's own and known to others from now on; borrowed, NULL with an exception set. */
+PyObject *handle_show_context(struct handle *handle);
 
 /* The slots of all handle types. */
 int handle_traverse(PyObject *self, visitproc visit, void *arg);

@@ -54,7 +54,7 @@ handle_method_get_context(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (handle->context == NULL) {
         Py_RETURN_NONE;
     }
-    return Py_XNewRef(handle_context(handle));
+    return Py_XNewRef(handle_show_context(handle));
 }
 
 static PyObject *

@@ -279,6 +279,7 @@ loop_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(loop->task_factory);
     Py_VISIT(loop->default_executor);
     Py_VISIT(loop->current_handle);
+    Py_VISIT(loop->snapshot.spare);
     for (size_t i = 0; i < loop->timers.count; i++) {
         Py_VISIT((PyObject *)loop->timers.entries[i].timer);
     }
@@ -312,6 +313,7 @@ loop_clear(PyObject *self)
     Py_CLEAR(loop->task_factory);
     Py_CLEAR(loop->default_executor);
     Py_CLEAR(loop->current_handle);
+    Py_CLEAR(loop->snapshot.spare);
     return 0;
 }
 

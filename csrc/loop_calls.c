@@ -390,7 +390,7 @@ done:
     return handle;
 }
 
-/* call_later for a delay that isn't a float, or a loop with a time or a call_at of its own. */
+/* call_later for a delay that is neither a float nor an int, or a loop with a time or a call_at of its own. */
 static PyObject *
 loop_call_later_by_objects(struct loop *loop, struct call_args *call)
 {
@@ -418,13 +418,18 @@ loop_method_call_later(PyObject *self, PyObject *const *args, Py_ssize_t nargs, 
         PyErr_SetString(PyExc_TypeError, "delay must not be None");
         return NULL;
     }
-    if (!PyFloat_CheckExact(call.first) || loop->overrides_time || loop->overrides_call_at) {
+    if (loop->overrides_time || loop->overrides_call_at ||
+        !(PyFloat_CheckExact(call.first) || PyLong_CheckExact(call.first)))
+    {
         return loop_call_later_by_objects(loop, &call);
     }
-    if (loop_check_call(loop, call.callback, loop->state->str_call_at, false) < 0) {
+    double delay = PyFloat_CheckExact(call.first) ? PyFloat_AS_DOUBLE(call.first) : PyLong_AsDouble(call.first);
+    if ((delay == -1.0 && PyErr_Occurred()) ||
+        loop_check_call(loop, call.callback, loop->state->str_call_at, false) < 0)
+    {
         return NULL;
     }
-    return loop_schedule(loop, loop_time() + PyFloat_AS_DOUBLE(call.first), NULL, &call);
+    return loop_schedule(loop, loop_time() + delay, NULL, &call);
 }
 
 /* --- for the other rooms */

@@ -88,7 +88,6 @@ module_clear(PyObject *module)
     Py_CLEAR(state->kwnames_loop_name_context);
     Py_CLEAR(state->kwnames_context);
     Py_CLEAR(state->kwnames_debug);
-    Py_CLEAR(state->context_vars_type);
     Py_CLEAR(state->tls_do_handshake);
     Py_CLEAR(state->tls_wrapped);
     Py_CLEAR(state->tls_flushing);

@@ -194,7 +194,7 @@ typedef struct module_state {
     bool accept_takes_context;           /* asyncio's _accept_connection2 takes context= (Python 3.15) */
     PyObject *sock_pool[MODULE_SOCK_POOL_SIZE]; /* memory for SockOperations (see sock_coroutine.c) */
     int sock_pool_count;
-    PyTypeObject *context_vars_type; /* what a context keeps its variables in, or NULL (see context_snapshot.c) */
+    size_t context_vars_offset; /* where a context keeps its variables, or 0 (see context_snapshot.c) */
     struct handle_pool handle_pool, timer_handle_pool, threadsafe_handle_pool;
 #define X(name) PyObject *str_##name;
     MODULE_STRINGS(X)

@@ -216,8 +216,64 @@ def test_values_die_with_the_last_callback(loop, schedule):
     value = contextvars.copy_context().run(make)
     schedule(loop, lambda: alive.append(value() is not None))
     run_all(loop)
-    assert value() is None
-    assert len(alive) == 1
+    assert alive == [False]
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["waits", "stops"])
+def test_no_value_is_kept_by_a_loop_that_waits_or_stops(loop, waits):
+    """Also when the last callback has looked at its context."""
+
+    def make():
+        value = Value()
+        VAR.set(value)
+        loop.call_soon(int)
+        handles.append(loop.call_soon(lambda: handles.pop().get_context() and None))
+        return weakref.ref(value)
+
+    def start():
+        if waits:
+            loop.call_later(0.01, lambda: alive.append(values[0]() is not None))
+            loop.call_later(0.02, loop.stop)
+        else:
+            loop.call_soon(loop.stop)
+        values.append(contextvars.copy_context().run(make))
+
+    alive, handles, values = [], [], []
+    loop.call_soon(start)
+    loop.run_forever()
+    assert (alive, handles, values[0]()) == ([False] if waits else [], [], None)
+
+
+def test_a_token_is_of_the_callback_that_set_it(loop, schedule):
+    """Also when what it set was there before, so that the context looks as if nothing had been set."""
+    tokens, errors = [], []
+
+    def callback():
+        for token in tokens:
+            try:
+                VAR.reset(token)
+            except ValueError as error:
+                errors.append(str(error).split(" was created ")[1])
+        tokens[:] = [VAR.set(VAR.get())]
+
+    VAR.set("before")
+    for _ in range(3):
+        schedule(loop, callback)
+    run_all(loop)
+    assert errors == ["in a different Context"] * 2
+
+
+def test_a_shown_context_is_nobody_elses(loop):
+    """It is gone when its handle is, before the next one runs."""
+    shown, alive = [], []
+
+    def callback():
+        alive.append(any(context() is not None for context in shown))
+        shown.append(weakref.ref(handles.pop(0).get_context()))
+
+    handles = [loop.call_soon(callback) for _ in range(4)]
+    run_all(loop)
+    assert alive == [False] * 4
 
 
 def test_a_cycle_through_a_shared_context_is_collected(loop):
