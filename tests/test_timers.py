@@ -3,6 +3,7 @@
 
 import asyncio
 import contextvars
+import fractions
 import gc
 import itertools
 import math
@@ -151,6 +152,32 @@ def test_integer_deadlines(loop):
     timer = loop.call_at(deadline, loop.stop)
     assert timer.when() == deadline
     loop.run_forever()
+
+
+class Int(int):
+    def __radd__(self, now):
+        return int(now) + 1000
+
+
+class Float(float):
+    def __radd__(self, now):
+        return float(int(now) + 1000)
+
+
+@pytest.mark.parametrize("delay", [1000, True, Int(1000), Float(1000.0), fractions.Fraction(1000), -5])
+def test_the_deadline_is_the_time_and_the_delay_added(loop, delay):
+    before = loop.time() + delay
+    timer = loop.call_later(delay, int)
+    assert before <= timer.when() <= loop.time() + delay
+    timer.cancel()
+
+
+def test_an_integer_too_large_is_no_delay(loop):
+    for _ in range(2):
+        with pytest.raises(OverflowError) as error:
+            loop.call_later(10**400, int)
+        assert str(error.value) == "int too large to convert to float"
+        loop.close()  # whether it is closed is asked later
 
 
 @pytest.mark.parametrize("method", ["call_later", "call_at"])
