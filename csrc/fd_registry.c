@@ -87,7 +87,7 @@ watch_deliver(struct fd_watch *watch, unsigned direction)
     if (side.object == NULL) {
         return 0;
     }
-    if (side.run == handle_run && handle_of(side.object)->is_cancelled) {
+    if (side.run == handle_run && handle_is_cancelled(handle_of(side.object))) {
         Py_DECREF(watch_take(watch, direction));
         return 0;
     }

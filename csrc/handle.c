@@ -69,7 +69,7 @@ static int
 handle_init(struct handle *handle, struct loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
             PyObject *context)
 {
-    handle->is_cancelled = false;
+    atomic_init(&handle->is_cancelled, false);
     handle->is_context_shared = handle->is_context_hidden = false;
     handle->context = context != NULL ? Py_NewRef(context) : context_snapshot_take(loop, &handle->is_context_shared);
     if (handle->context == NULL) {
@@ -335,10 +335,10 @@ handle_cancel_unlocked(struct loop *loop, PyObject *self)
 {
     struct handle *handle = handle_of(self);
     PyObject *exception = NULL;
-    if (handle->is_cancelled) {
+    if (handle_is_cancelled(handle)) {
         return 0;
     }
-    handle->is_cancelled = true;
+    atomic_store_explicit(&handle->is_cancelled, true, memory_order_relaxed);
     if (loop->is_debug) {
         PyObject *repr = PyObject_Repr(self);
         exception = PyErr_GetRaisedException();

@@ -10,6 +10,7 @@
 #include "module.h"
 
 #include <stdalign.h>
+#include <stdatomic.h>
 #include <stddef.h>
 
 struct loop;
@@ -26,11 +27,11 @@ struct handle {
     PyObject *repr;                         /* what a handle cancelled in debug mode looked like, else NULL */
     PyObject *args[HANDLE_INLINE_ARGS];     /* the first nargs, or a tuple in args[0] when there are more */
     Py_ssize_t nargs;
-    bool is_cancelled;
-    bool is_timer;          /* a struct timer_handle */
-    bool has_lock;          /* a struct threadsafe_handle */
-    bool is_context_shared; /* see context_snapshot.h */
-    bool is_context_hidden; /* a copy made for this handle, which nobody has asked it for */
+    atomic_bool is_cancelled; /* by any thread, without a GIL */
+    bool is_timer;            /* a struct timer_handle */
+    bool has_lock;            /* a struct threadsafe_handle */
+    bool is_context_shared;   /* see context_snapshot.h */
+    bool is_context_hidden;   /* a copy made for this handle, which nobody has asked it for */
 };
 
 struct timer_handle {
@@ -53,6 +54,12 @@ static inline Py_ssize_t
 handle_held(const struct handle *handle)
 {
     return handle->nargs <= HANDLE_INLINE_ARGS ? handle->nargs : 1;
+}
+
+static inline bool
+handle_is_cancelled(struct handle *handle)
+{
+    return atomic_load_explicit(&handle->is_cancelled, memory_order_relaxed);
 }
 
 static inline struct handle *

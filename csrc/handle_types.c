@@ -34,7 +34,7 @@ handle_method_cancelled(PyObject *self, PyObject *Py_UNUSED(ignored))
         handle_lock_enter(handle_lock_of(self));
         handle_lock_leave(handle_lock_of(self));
     }
-    return PyBool_FromLong(handle->is_cancelled);
+    return PyBool_FromLong(handle_is_cancelled(handle));
 }
 
 static PyObject *
@@ -103,7 +103,7 @@ handle_get_args(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *
 handle_get_cancelled(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(handle_of(self)->is_cancelled);
+    return PyBool_FromLong(handle_is_cancelled(handle_of(self)));
 }
 
 static PyObject *

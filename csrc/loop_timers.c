@@ -17,7 +17,7 @@ loop_admit_timers(struct loop *loop)
         PyObject *timer = ready_queue_pop(&loop->new_timers).object;
         struct timer_handle *fields = timer_handle_of(timer);
         fields->heap_place = -1;
-        if (fields->base.is_cancelled) {
+        if (handle_is_cancelled(&fields->base)) {
             Py_DECREF(timer);
         }
         else if (timer_heap_push(&loop->timers, fields->when_ns, timer, &fields->heap_place) < 0) {
@@ -41,7 +41,7 @@ loop_sweep_cancelled(struct loop *loop)
     for (size_t i = loop->timers.count; i-- > 0;) {
         PyObject *timer = loop->timers.entries[i].timer;
         size_t count = loop->timers.count;
-        if (timer != NULL && handle_of(timer)->is_cancelled) {
+        if (timer != NULL && handle_is_cancelled(handle_of(timer))) {
             timer_heap_remove(&loop->timers, (ssize_t)i);
             Py_DECREF(timer);
         }
