@@ -1156,7 +1156,7 @@ class NotAwaitable:
 class Awaitable(NotAwaitable):
     def __await__(self):
         if isinstance(self.answer, BaseException):
-            raise self.answer
+            raise type(self.answer)(*self.answer.args)  # a new one: it keeps the traceback of each time
         return self.answer
 
 

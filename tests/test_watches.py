@@ -488,7 +488,7 @@ class File:
 
     def fileno(self):
         if isinstance(self.number, BaseException):
-            raise self.number
+            raise type(self.number)(*self.number.args)  # a new one: it keeps the traceback of each time
         return self.number
 
     def __repr__(self):
