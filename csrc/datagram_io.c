@@ -475,6 +475,10 @@ datagram_send(struct datagram_transport *t, PyObject *data, PyObject *address)
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
         return send_fail_in_call(t);
     }
+    if (t->datagram == NULL) { /* the object's own __buffer__() has ended the transport */
+        PyBuffer_Release(&view);
+        return 0;
+    }
     struct datagram_item item;
     item.address = NULL;
     item.iov = (struct iovec){view.buf, (size_t)view.len};

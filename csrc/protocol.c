@@ -67,7 +67,7 @@ protocol_call(struct protocol *protocol, PyObject *method, bool takes_object, Py
 static PyObject *
 protocol_look_up(struct protocol *protocol, PyObject *name)
 {
-    PyObject *object = Py_NewRef(protocol->object);
+    PyObject *object = Py_NewRef(protocol->object == NULL ? Py_None : protocol->object); /* lost: as asyncio */
     PyObject *method = PyObject_GetAttr(object, name);
     Py_DECREF(object);
     return method;

@@ -268,7 +268,13 @@ transport_write(struct transport *t, PyObject *data)
         write_fail(t); /* not contiguous: for asyncio an error of the sending */
         return 0;
     }
-    int result = view.len == 0 ? 0 : write_contiguous(t, data, view.buf, (size_t)view.len);
+    int result = 0;
+    if (t->is_write_refused) {
+        result = write_refuse(t); /* the object's own __buffer__() has ended the transport */
+    }
+    else if (view.len > 0) {
+        result = write_contiguous(t, data, view.buf, (size_t)view.len);
+    }
     PyBuffer_Release(&view);
     return result;
 }
