@@ -307,23 +307,24 @@ write_collect(PyObject *list_of_data)
     return pieces;
 }
 
+/* All of them, or none for want of memory. */
 static int
 write_pieces(struct transport *t, PyObject *pieces)
 {
     bool was_empty = write_buffer_is_empty(&t->buffer);
-    int result = 0;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(pieces) && result == 0; i++) {
+    struct write_mark end = write_buffer_mark(&t->buffer);
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(pieces); i++) {
         PyObject *data = PyList_GET_ITEM(pieces, i);
-        if (PyBytes_GET_SIZE(data) > 0) {
-            result = write_buffer_append(&t->buffer, data, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data));
+        size_t size = (size_t)PyBytes_GET_SIZE(data);
+        if (size > 0 && write_buffer_append(&t->buffer, data, PyBytes_AS_STRING(data), size) < 0) {
+            write_buffer_rewind(&t->buffer, &end);
+            return -1;
         }
     }
-    PyObject *exception = PyErr_GetRaisedException(); /* MemoryError; the sending may fail as well */
     if (was_empty && write_buffer_is_pending(&t->buffer)) {
         write_pending(t);
     }
-    PyErr_SetRaisedException(exception);
-    return result < 0 ? -1 : write_maybe_pause(t);
+    return write_maybe_pause(t);
 }
 
 /* Since 3.13.10 and 3.14.1 asyncio doesn't look at the pieces any more once the connection is lost (gh-136234). */

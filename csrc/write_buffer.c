@@ -157,6 +157,35 @@ write_buffer_append(struct write_buffer *buffer, PyObject *owner, const char *da
     return 0;
 }
 
+struct write_mark
+write_buffer_mark(const struct write_buffer *buffer)
+{
+    if (!write_buffer_is_pending(buffer)) {
+        return (struct write_mark){0};
+    }
+    const struct write_queue *queue = buffer->queue;
+    int count = queue->pending.count;
+    return (struct write_mark){count, queue->pending.pieces[count - 1].iov_len, queue->pending_size};
+}
+
+void
+write_buffer_rewind(struct write_buffer *buffer, const struct write_mark *mark)
+{
+    struct write_queue *queue = buffer->queue;
+    if (queue == NULL) {
+        return;
+    }
+    struct write_batch *batch = &queue->pending;
+    while (batch->count > mark->count) {
+        Py_DECREF(batch->owners[--batch->count]); /* bytes: runs no code of anybody */
+    }
+    if (mark->count > 0) {
+        batch->pieces[mark->count - 1].iov_len = mark->last_size;
+    }
+    queue->pending_size = mark->pending_size;
+    queue->tail_room = 0;
+}
+
 const struct write_batch *
 write_buffer_pending(const struct write_buffer *buffer)
 {

@@ -28,6 +28,12 @@ struct write_queue {
     size_t tail_room; /* bytes free behind the last pending piece, which then lies in a chunk of our own */
 };
 
+struct write_mark {
+    int count;        /* of the pending pieces ... */
+    size_t last_size; /* ... and the size of the last of them */
+    size_t pending_size;
+};
+
 struct write_buffer {
     struct write_queue *queue; /* NULL until something has to wait */
 };
@@ -59,6 +65,10 @@ write_buffer_pending_size(const struct write_buffer *buffer)
 /* Add `size` (> 0) bytes to what is pending.  They are part of `owner`, a bytes object, or must be copied when that
  * is NULL.  0, or -1 with MemoryError and nothing added. */
 int write_buffer_append(struct write_buffer *buffer, PyObject *owner, const char *data, size_t size);
+/* Where what is pending ends, and back to there: what was added behind it since is gone.  Between the two, only
+ * appends. */
+struct write_mark write_buffer_mark(const struct write_buffer *buffer);
+void write_buffer_rewind(struct write_buffer *buffer, const struct write_mark *mark);
 /* What is pending (something must be); valid until the next call that changes it. */
 const struct write_batch *write_buffer_pending(const struct write_buffer *buffer);
 /* The first `size` bytes of what is pending have been written. */

@@ -64,9 +64,11 @@ def test_the_first_write_of_a_callback_is_seen_at_once(loop):
 
 @pytest.mark.parametrize("is_peer_there", [True, False])
 def test_writelines_without_memory(loop, is_peer_there):
-    """Whichever allocation fails, also when the sending fails too: MemoryError; the transport ends as others do."""
+    """Whichever allocation fails, also when the sending fails too: MemoryError, and none of the pieces or all of them
+    are written; the transport ends as others do."""
     testcapi = pytest.importorskip("_testcapi", reason="only there can an allocation be made to fail")
     pieces = [bytes([number]) * (100 + number % 2 * 2000) for number in range(100)]
+    everything = b"".join(pieces)
 
     async def main(failing):
         transport, protocol, peer = await connected(loop)
@@ -82,8 +84,9 @@ def test_writelines_without_memory(loop, is_peer_there):
         finally:
             testcapi.remove_mem_hooks()
         if is_peer_there:
-            await asyncio.sleep(0)
-            assert b"".join(pieces).startswith(received(peer))
+            pending = transport.get_write_buffer_size()
+            data = received(peer)
+            assert everything.startswith(data) and len(data) + pending in (0, len(everything))
             peer.close()
         transport.abort()
         await protocol.lost
@@ -93,6 +96,39 @@ def test_writelines_without_memory(loop, is_peer_there):
     for failing in range(1, 40):
         loop.run_until_complete(main(failing))
     assert errors
+
+
+def test_writelines_without_memory_behind_what_waits(loop):
+    testcapi = pytest.importorskip("_testcapi", reason="only there can an allocation be made to fail")
+    pieces = [bytes([number]) * (100 + number % 2 * 2000) for number in range(20)]
+
+    async def main():
+        transport, protocol, peer = await connected(loop)
+        written = [b"-" * 2**20, b"tail"]
+        for data in written:
+            transport.write(data)
+        failures = 0
+        for failing in range(1, 40):
+            testcapi.set_nomemory(failing, failing + 1)
+            try:
+                transport.writelines(pieces)
+                testcapi.remove_mem_hooks()
+                written += pieces
+            except MemoryError:
+                testcapi.remove_mem_hooks()
+                failures += 1
+            transport.write(b"|")
+            written.append(b"|")
+        assert failures
+        transport.close()
+        data = b""
+        while not protocol.lost.done():
+            data += received(peer)
+            await asyncio.sleep(0)
+        assert data + received(peer) == b"".join(written)
+        peer.close()
+
+    loop.run_until_complete(main())
 
 
 @pytest.mark.parametrize("count", [2, 3, 50, 200])
