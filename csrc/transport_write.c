@@ -205,11 +205,12 @@ write_refuse(struct transport *t)
     return loop_warn_lost_write(t->state, &t->lost_writes, t->kind->lost_write_warning);
 }
 
-/* The bytes object that `data` is a part of or a view of, if it can be kept as it is. */
+/* The bytes object that `data` is or is a view of, if it can be kept as it is.  One of a subclass can't: with its last
+ * reference code of anybody would run, when the buffer drops it. */
 static PyObject *
 write_owner(PyObject *data)
 {
-    if (PyBytes_Check(data)) {
+    if (PyBytes_CheckExact(data)) {
         return data;
     }
     PyObject *exporter = PyMemoryView_Check(data) ? PyMemoryView_GET_BUFFER(data)->obj : NULL;
@@ -281,7 +282,7 @@ transport_write(struct transport *t, PyObject *data)
 
 /* --- many pieces */
 
-/* A list of the pieces as bytes objects, mutable ones copied: an error among them must come before anything is
+/* A list of the pieces as bytes objects, all others copied: an error among them must come before anything is
  * written. */
 static PyObject *
 write_collect(PyObject *list_of_data)
@@ -289,7 +290,7 @@ write_collect(PyObject *list_of_data)
     PyObject *pieces = PySequence_List(list_of_data);
     for (Py_ssize_t i = 0; pieces != NULL && i < PyList_GET_SIZE(pieces); i++) {
         PyObject *data = PyList_GET_ITEM(pieces, i);
-        if (PyBytes_Check(data)) {
+        if (PyBytes_CheckExact(data)) {
             continue;
         }
         PyObject *copy = NULL;

@@ -131,6 +131,36 @@ def test_writelines_without_memory_behind_what_waits(loop):
     loop.run_until_complete(main())
 
 
+@pytest.mark.parametrize("how", ["write", "writelines"])
+def test_bytes_whose_finalizer_aborts_the_transport(loop, how):
+    class Data(bytes):
+        def __del__(self):
+            finalized.append(True)
+            self.transport.abort()
+
+    def write(transport):
+        data = Data(b"x" * 3000)
+        data.transport = transport
+        transport.write(b"first")
+        if how == "write":
+            transport.write(data)
+            transport.write(data)
+        else:
+            transport.writelines([data, data])
+
+    async def main():
+        transport, protocol, peer = await connected(loop)
+        await settle(transport, peer)
+        loop.call_soon(write, transport)
+        assert await protocol.lost is None
+        received(peer)
+        peer.close()
+
+    finalized = []
+    loop.run_until_complete(main())
+    assert finalized == [True]
+
+
 @pytest.mark.parametrize("count", [2, 3, 50, 200])
 def test_what_a_callback_writes_is_with_the_peer_when_the_next_one_runs(loop, count):
     async def main():
