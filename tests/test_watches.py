@@ -6,6 +6,7 @@ import contextvars
 import fcntl
 import os
 import pty
+import select
 import socket
 import threading
 import time
@@ -181,6 +182,7 @@ async def test_a_callback_is_needed(loop, socket_pair):
             add(left)
 
 
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="kqueue watches regular files")
 async def test_regular_file_is_refused(loop, tmp_path):
     with open(tmp_path / "file", "w+") as file:
         with pytest.raises(PermissionError):
