@@ -26,7 +26,9 @@ def library(tmp_path_factory):
 @pytest.mark.skipif(sys.platform != "linux", reason="the preloaded library is for Linux")
 @pytest.mark.parametrize("kind", ["memory", "calls"])
 def test_failing_calls(loop_name, library, kind):
-    environment = dict(os.environ, LD_PRELOAD=str(library), PYTHONHASHSEED="0")
+    preloaded = f"{library} {os.environ.get('LD_PRELOAD', '')}"  # before a sanitizer, which would answer for malloc()
+    options = f"{os.environ.get('ASAN_OPTIONS', '')}:verify_asan_link_order=0"
+    environment = dict(os.environ, LD_PRELOAD=preloaded, ASAN_OPTIONS=options, PYTHONHASHSEED="0")
     if sys._is_gil_enabled() if hasattr(sys, "_is_gil_enabled") else True:
         environment["PYTHONMALLOC"] = "malloc"
     command = [sys.executable, str(FAULTS / "check.py"), kind, "--loop", loop_name, "--sample", "2"]

@@ -65,6 +65,14 @@ extern void *__libc_malloc(size_t size);
 extern void *__libc_calloc(size_t n_items, size_t size);
 extern void *__libc_realloc(void *block, size_t size);
 
+/* With AddressSanitizer it has the memory. */
+extern void *__interceptor_malloc(size_t size) __attribute__((weak));
+extern void *__interceptor_calloc(size_t n_items, size_t size) __attribute__((weak));
+extern void *__interceptor_realloc(void *block, size_t size) __attribute__((weak));
+
+#define ALLOCATE(function, ...) \
+    (__interceptor_##function != NULL ? __interceptor_##function(__VA_ARGS__) : __libc_##function(__VA_ARGS__))
+
 static bool
 is_out_of_memory(void)
 {
@@ -78,20 +86,20 @@ is_out_of_memory(void)
 EXPORT void *
 malloc(size_t size)
 {
-    return is_out_of_memory() ? NULL : __libc_malloc(size);
+    return is_out_of_memory() ? NULL : ALLOCATE(malloc, size);
 }
 
 EXPORT void *
 calloc(size_t n_items, size_t size)
 {
-    return is_out_of_memory() ? NULL : __libc_calloc(n_items, size);
+    return is_out_of_memory() ? NULL : ALLOCATE(calloc, n_items, size);
 }
 
 EXPORT void *
 realloc(void *block, size_t size)
 {
     if (!is_out_of_memory()) {
-        return __libc_realloc(block, size);
+        return ALLOCATE(realloc, block, size);
     }
     if (block != NULL) {
         inject_exit_if_libuv(__builtin_return_address(0)); /* it would abort, or (1.53) go on with what it has freed */
