@@ -2,6 +2,7 @@
 """Signal handlers on the loop, Python's own beside them, Ctrl-C at any moment."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ import time
 
 import pytest
 
-from support import LIMIT, program, run_program, started, until
+from support import LIMIT, LOOPS, load, program, run_program, started, until
 
 
 @pytest.fixture(autouse=True)
@@ -201,6 +202,40 @@ def test_wakeup_fd_of_the_user_is_restored(loop):
             assert signal.SIGUSR1 in right.recv(100)
         finally:
             signal.set_wakeup_fd(before)
+
+
+@pytest.mark.parametrize("first", ["asyncio", "rloop"])
+def test_loop_with_handlers_is_closed_while_another_one_runs(loop, first):
+    """What set the wakeup fd before has closed it when the loop ends."""
+    other = load(LOOPS[first])()
+    other.add_signal_handler(signal.SIGUSR1, print)
+
+    async def main():
+        other.close()
+        return "done"
+
+    assert loop.run_until_complete(main()) == "done"
+    loop.close()
+
+
+def test_handler_whose_end_adds_another_one(loop_factory, no_leaks):
+    class Handler:
+        def __call__(self):
+            pass
+
+        def __del__(self):
+            try:
+                loop.add_signal_handler(signal.SIGUSR2, print)
+            except RuntimeError as exc:
+                refused.append(str(exc))
+
+    refused = []
+    loop = loop_factory()
+    loop.add_signal_handler(signal.SIGUSR1, Handler())
+    loop.close()
+    gc.collect()
+    assert refused == ["Event loop is closed"]
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 def test_loop_without_handlers_leaves_the_users_wakeup_fd_alone(loop):

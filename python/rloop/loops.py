@@ -97,9 +97,9 @@ class _Loop(SignalMixin, ProcessMixin, ResolverMixin, TLSMixin, LoopBase, BaseEv
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
+        BaseEventLoop.close(self)  # first, so that nobody adds to what is removed now
         self._close_signals()
         self._close_processes()
-        BaseEventLoop.close(self)
         self._close_core()
 
     def _after_fork(self):

@@ -106,7 +106,10 @@ class SignalMixin:
         if not self._is_wakeup_set or self._signal_handlers or self.is_running():
             return
         self._is_wakeup_set = False
-        current = signal.set_wakeup_fd(self._previous_wakeup_fd)
+        try:
+            current = signal.set_wakeup_fd(self._previous_wakeup_fd)
+        except (ValueError, OSError):
+            current = signal.set_wakeup_fd(-1)  # whoever had set that one has closed it
         if current != self._signal_sockets[1].fileno():
             signal.set_wakeup_fd(current)  # somebody has set another one meanwhile
 
