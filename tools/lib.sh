@@ -142,13 +142,27 @@ need_site() {
     quietly "site-${1##*/}" meson install -C "$1" --destdir "$top/$1/tree" || exit 1
 }
 
-# inject_faults FOLDER ARGUMENT...: tests/faults/check.py on the rloop that need_site has installed out of a build folder.
+# need_sanitizers: $preload, the libraries of ASan and UBSan, which must come before Python's own; libstdc++ too, so that
+# exceptions of C++ extensions are caught.
+need_sanitizers() {
+    preload=
+    for library in libasan.so libubsan.so libstdc++.so.6; do
+        path=$(${CC:-cc} -print-file-name="$library")
+        case $path in
+        /*) preload="$preload $path" ;;
+        *) [ "$library" = libstdc++.so.6 ] || die "the compiler has no shared $library; set CC=gcc" ;;
+        esac
+    done
+}
+
+# inject_faults FOLDER ARGUMENT...: tests/faults/check.py on the rloop that need_site has installed out of a build folder;
+# with what is to be preloaded besides ($preload).
 inject_faults() {
     library=$top/$1/inject.so
     quietly faults-library "${CC:-cc}" -std=c11 -Wall -Wextra -O2 -g -fPIC -shared -fvisibility=hidden -o "$library" \
         tests/faults/inject.c tests/faults/inject_calls.c || exit 1
     shift
-    PYTHONPATH=$site PYTHONMALLOC=malloc PYTHONHASHSEED=0 LD_PRELOAD=$library "$py" tests/faults/check.py "$@"
+    PYTHONPATH=$site PYTHONMALLOC=malloc PYTHONHASHSEED=0 LD_PRELOAD="$library ${preload-}" "$py" tests/faults/check.py "$@"
 }
 
 c_files() {
