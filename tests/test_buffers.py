@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import importlib.util
 import os
 import socket
 
@@ -93,7 +94,9 @@ async def a_write_over_tls(loop, stack, fixture):
     return transport, transport.write
 
 
-PLACES = [a_write, a_write_behind_others, writelines, a_pipe, sendto, sendto_of_one_peer, a_write_over_tls]
+TLS = pytest.mark.skipif(importlib.util.find_spec("trustme") is None, reason="needs trustme")
+PLACES = [a_write, a_write_behind_others, writelines, a_pipe, sendto, sendto_of_one_peer]
+PLACES += [pytest.param(a_write_over_tls, marks=TLS)]
 
 
 # What happens meanwhile.
