@@ -62,6 +62,7 @@ def test_the_first_write_of_a_callback_is_seen_at_once(loop):
     loop.run_until_complete(main())
 
 
+@pytest.mark.ours("3.15's own keeps the pieces before the one for which there was no memory")
 @pytest.mark.parametrize("is_peer_there", [True, False])
 def test_writelines_without_memory(loop, is_peer_there):
     """Whichever allocation fails, also when the sending fails too: MemoryError, and none of the pieces or all of them
@@ -98,6 +99,7 @@ def test_writelines_without_memory(loop, is_peer_there):
     assert errors
 
 
+@pytest.mark.ours("3.15's own keeps the pieces before the one for which there was no memory")
 def test_writelines_without_memory_behind_what_waits(loop):
     testcapi = pytest.importorskip("_testcapi", reason="only there can an allocation be made to fail")
     pieces = [bytes([number]) * (100 + number % 2 * 2000) for number in range(20)]
