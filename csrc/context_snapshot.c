@@ -14,7 +14,7 @@
 
 #if !defined(Py_GIL_DISABLED) && PY_VERSION_HEX < 0x03100000 /* the thread state's `context` has been seen up to 3.15 */
 
-/* The mapping, borrowed; NULL when the garbage collector has cleared a context that nobody can reach any more. */
+/* The mapping, borrowed; NULL when the garbage collector has cleared the context, in a loop that is garbage itself. */
 static PyObject *
 context_vars(PyObject *context, module_state *state)
 {
@@ -51,13 +51,12 @@ context_snapshot_take(struct loop *loop, bool *is_shared)
 {
     struct context_snapshot *snapshot = &loop->snapshot;
     module_state *state = loop->state;
-    *is_shared = state->context_vars_offset > 0;
+    *is_shared = state->context_vars_offset > 0 && loop->thread_id != 0;
     if (!*is_shared) {
         return PyContext_CopyCurrent();
     }
     PyObject *current = current_context();
     if (contexts_are_alike(snapshot->context, current, state)) {
-        snapshot->users++;
         return Py_NewRef(snapshot->context);
     }
     PyObject *context = snapshot_take_spare(snapshot, current, state);
@@ -65,49 +64,55 @@ context_snapshot_take(struct loop *loop, bool *is_shared)
         *is_shared = false;
         return NULL;
     }
-    snapshot->context = context;
-    snapshot->users = 1;
+    Py_XSETREF(snapshot->context, Py_NewRef(context));
+    snapshot->is_old = false;
     return context;
-}
-
-/* A handle has it no more, or for itself alone. */
-static void
-snapshot_leave(struct context_snapshot *snapshot, PyObject *context)
-{
-    if (context == snapshot->context && --snapshot->users == 0) {
-        snapshot->context = NULL;
-    }
 }
 
 int
 context_snapshot_own(struct loop *loop, PyObject **context)
 {
+    struct context_snapshot *snapshot = &loop->snapshot;
     PyObject *shared = *context;
-    if (Py_REFCNT(shared) > 1) {
-        PyObject *own = snapshot_take_spare(&loop->snapshot, shared, loop->state);
-        if (own == NULL && (own = PyContext_Copy(shared)) == NULL) {
-            return -1;
+    if (Py_REFCNT(shared) == (shared == snapshot->context ? 2 : 1)) {
+        if (shared == snapshot->context) {
+            Py_CLEAR(snapshot->context); /* it will be entered, or shown */
         }
-        *context = own;
-        Py_DECREF(shared);
+        return 0;
     }
-    snapshot_leave(&loop->snapshot, shared);
+    PyObject *own = snapshot_take_spare(snapshot, shared, loop->state);
+    if (own == NULL && (own = PyContext_Copy(shared)) == NULL) {
+        return -1;
+    }
+    *context = own;
+    Py_DECREF(shared);
     return 0;
 }
 
 void
-context_snapshot_drop(struct loop *loop, PyObject *context)
+context_snapshot_spare(struct loop *loop, PyObject *context)
 {
-    snapshot_leave(&loop->snapshot, context);
-    Py_DECREF(context);
+    struct context_snapshot *snapshot = &loop->snapshot;
+    bool is_spare = Py_REFCNT(context) == 1 && contexts_are_alike(context, snapshot->context, loop->state);
+    PyObject *old = snapshot->spare;
+    snapshot->spare = is_spare ? context : NULL;
+    Py_XDECREF(old);
+    if (!is_spare) {
+        Py_DECREF(context);
+    }
 }
 
 void
-context_snapshot_keep(struct loop *loop, PyObject *context)
+context_snapshot_begin_turn(struct loop *loop)
 {
-    bool is_spare = Py_REFCNT(context) == 1 && contexts_are_alike(context, loop->snapshot.context, loop->state);
-    Py_XSETREF(loop->snapshot.spare, is_spare ? Py_NewRef(context) : NULL);
-    Py_DECREF(context);
+    struct context_snapshot *snapshot = &loop->snapshot;
+    if (loop->ready.count == 0 || snapshot->is_old) {
+        Py_CLEAR(snapshot->context);
+    }
+    snapshot->is_old = true;
+    if (!contexts_are_alike(snapshot->spare, snapshot->context, loop->state)) {
+        Py_CLEAR(snapshot->spare);
+    }
 }
 
 struct shown {
@@ -193,15 +198,14 @@ context_snapshot_own(struct loop *Py_UNUSED(loop), PyObject **Py_UNUSED(context)
 }
 
 void
-context_snapshot_drop(struct loop *Py_UNUSED(loop), PyObject *context)
+context_snapshot_spare(struct loop *Py_UNUSED(loop), PyObject *context)
 {
     Py_DECREF(context);
 }
 
 void
-context_snapshot_keep(struct loop *Py_UNUSED(loop), PyObject *context)
+context_snapshot_begin_turn(struct loop *Py_UNUSED(loop))
 {
-    Py_DECREF(context);
 }
 
 int
@@ -211,3 +215,18 @@ context_snapshot_setup(module_state *Py_UNUSED(state))
 }
 
 #endif
+
+void
+context_snapshot_forget(struct context_snapshot *snapshot)
+{
+    Py_CLEAR(snapshot->context);
+    Py_CLEAR(snapshot->spare);
+}
+
+int
+context_snapshot_traverse(struct context_snapshot *snapshot, visitproc visit, void *arg)
+{
+    Py_VISIT(snapshot->context);
+    Py_VISIT(snapshot->spare);
+    return 0;
+}

@@ -63,6 +63,17 @@ handle_close_pools(module_state *state)
     handle_pool_close(&state->threadsafe_handle_pool);
 }
 
+static bool
+handle_may_have_weakrefs(PyObject *self)
+{
+#ifdef Py_GIL_DISABLED
+    (void)self;
+    return true; /* the list is not ours to read */
+#else
+    return *(PyObject **)((char *)self + Py_TYPE(self)->tp_weaklistoffset) != NULL;
+#endif
+}
+
 /* --- making */
 
 static int
@@ -169,9 +180,9 @@ handle_own_context(struct handle *handle)
     if (!handle->is_context_shared || handle_leave_snapshot(handle) == 0) {
         return 0;
     }
-    PyErr_Clear(); /* out of memory; a callback is about to be lost, where asyncio's call_soon() would have raised */
+    PyErr_Clear(); /* out of memory; a callback may be lost, where asyncio's call_soon() would have raised */
     PyGC_Collect();
-    return handle_leave_snapshot(handle);
+    return handle->is_context_shared ? handle_leave_snapshot(handle) : 0; /* a destructor may have asked for it */
 }
 
 PyObject *
@@ -180,7 +191,9 @@ handle_show_context(struct handle *handle)
     if (handle_own_context(handle) < 0) {
         return NULL;
     }
-    handle->is_context_hidden = false;
+    if (handle->is_context_hidden) { /* without a GIL never: nothing is written here then */
+        handle->is_context_hidden = false;
+    }
     return handle->context;
 }
 
@@ -298,7 +311,7 @@ handle_run_unlocked(struct loop *loop, PyObject *self)
 }
 
 int
-handle_run(struct loop *loop, PyObject *self)
+handle_run_now(struct loop *loop, PyObject *self)
 {
     if (!handle_of(self)->has_lock) {
         return handle_run_unlocked(loop, self);
@@ -307,6 +320,20 @@ handle_run(struct loop *loop, PyObject *self)
     handle_lock_enter(lock);
     int result = handle_run_unlocked(loop, self);
     handle_lock_leave(lock);
+    return result;
+}
+
+int
+handle_run(struct loop *loop, PyObject *self)
+{
+    struct handle *handle = handle_of(self);
+    int result = handle_run_now(loop, self);
+    if (handle->is_context_hidden && Py_REFCNT(self) == 1 && !handle_may_have_weakrefs(self)) {
+        PyObject *context = handle->context;
+        handle->context = NULL;
+        handle->is_context_hidden = false;
+        context_snapshot_spare(loop, context);
+    }
     return result;
 }
 
@@ -390,24 +417,6 @@ handle_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-static void
-handle_clear_context(struct handle *handle)
-{
-    PyObject *context = handle->context;
-    handle->context = NULL;
-    if (handle->is_context_shared) {
-        handle->is_context_shared = false;
-        context_snapshot_drop(handle->loop, context);
-    }
-    else if (handle->is_context_hidden) {
-        handle->is_context_hidden = false;
-        context_snapshot_keep(handle->loop, context);
-    }
-    else {
-        Py_XDECREF(context);
-    }
-}
-
 int
 handle_clear(PyObject *self)
 {
@@ -415,7 +424,8 @@ handle_clear(PyObject *self)
     Py_ssize_t held = handle_held(handle);
     handle->nargs = 0;
     Py_CLEAR(handle->callback); /* from here on it does not run */
-    handle_clear_context(handle);
+    handle->is_context_shared = handle->is_context_hidden = false;
+    Py_CLEAR(handle->context);
     Py_CLEAR(handle->loop);
     Py_CLEAR(handle->source_traceback);
     Py_CLEAR(handle->repr);
@@ -423,17 +433,6 @@ handle_clear(PyObject *self)
         Py_CLEAR(handle->args[i]);
     }
     return 0;
-}
-
-static bool
-handle_may_have_weakrefs(PyObject *self)
-{
-#ifdef Py_GIL_DISABLED
-    (void)self;
-    return true; /* the list is not ours to read */
-#else
-    return *(PyObject **)((char *)self + Py_TYPE(self)->tp_weaklistoffset) != NULL;
-#endif
 }
 
 /* A handle may be an argument of the next, and that of another: however long the chain, the stack holds. */

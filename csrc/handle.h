@@ -22,7 +22,7 @@ enum { HANDLE_INLINE_ARGS = 3 };
 struct handle {
     alignas(max_align_t) struct loop *loop; /* strong; NULL once cleared */
     PyObject *callback;                     /* NULL once cancelled */
-    PyObject *context;                      /* not for use before handle_own_context() */
+    PyObject *context;                      /* when it is shared, for handle.c only; see handle_show_context() */
     PyObject *source_traceback;             /* in debug mode, else NULL */
     PyObject *repr;                         /* what a handle cancelled in debug mode looked like, else NULL */
     PyObject *args[HANDLE_INLINE_ARGS];     /* the first nargs, or a tuple in args[0] when there are more */
@@ -31,7 +31,7 @@ struct handle {
     bool is_timer;            /* a struct timer_handle */
     bool has_lock;            /* a struct threadsafe_handle */
     bool is_context_shared;   /* see context_snapshot.h */
-    bool is_context_hidden;   /* a copy made for this handle, which nobody has asked it for */
+    bool is_context_hidden;   /* its own, which nobody has asked it for */
 };
 
 struct timer_handle {
@@ -89,8 +89,11 @@ PyObject *threadsafe_handle_new(struct loop *loop, PyObject *callback, PyObject 
 PyObject *timer_handle_new(struct loop *loop, double when, PyObject *when_object, int64_t when_ns, PyObject *callback,
                            PyObject *const *args, Py_ssize_t nargs, PyObject *context);
 
-/* Call it in its context (this is a ready_run and an fd_ready).  An exception goes to the loop's exception handler, except
- * KeyboardInterrupt and SystemExit: then -1 with the exception set.  A cancelled handle does nothing. */
+/* Call it in its context.  An exception goes to the loop's exception handler, except KeyboardInterrupt and SystemExit: then -1
+ * with the exception set.  A cancelled handle does nothing. */
+int handle_run_now(struct loop *loop, PyObject *handle);
+/* The same for the loop (this is a ready_run and an fd_ready): when nobody else has the handle, its context may serve the next
+ * one, and the handle is only to be dropped. */
 int handle_run(struct loop *loop, PyObject *handle);
 
 /* The context, which is the handle's own and known to others from now on; borrowed, NULL with an exception set. */

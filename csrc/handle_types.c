@@ -41,7 +41,7 @@ static PyObject *
 handle_method_run(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     struct loop *loop = handle_of(self)->loop;
-    if (loop != NULL && handle_run(loop, self) < 0) {
+    if (loop != NULL && handle_run_now(loop, self) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;

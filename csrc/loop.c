@@ -242,6 +242,7 @@ loop_release(struct loop *loop)
     ready_queue_clear(&loop->late);
     ready_queue_clear(&loop->new_timers);
     inbox_clear(&loop->inbox);
+    context_snapshot_forget(&loop->snapshot);
 }
 
 static PyObject *
@@ -279,14 +280,16 @@ loop_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(loop->task_factory);
     Py_VISIT(loop->default_executor);
     Py_VISIT(loop->current_handle);
-    Py_VISIT(loop->snapshot.spare);
     for (size_t i = 0; i < loop->timers.count; i++) {
         Py_VISIT((PyObject *)loop->timers.entries[i].timer);
     }
     for (struct loop_owned *owned = loop->owned.next; owned != &loop->owned; owned = owned->next) {
         Py_VISIT(owned->object);
     }
-    int result = ready_queue_traverse(&loop->ready, visit, arg);
+    int result = context_snapshot_traverse(&loop->snapshot, visit, arg);
+    if (result == 0) {
+        result = ready_queue_traverse(&loop->ready, visit, arg);
+    }
     if (result == 0) {
         result = ready_queue_traverse(&loop->new_timers, visit, arg);
     }
@@ -313,7 +316,6 @@ loop_clear(PyObject *self)
     Py_CLEAR(loop->task_factory);
     Py_CLEAR(loop->default_executor);
     Py_CLEAR(loop->current_handle);
-    Py_CLEAR(loop->snapshot.spare);
     return 0;
 }
 

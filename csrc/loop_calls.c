@@ -390,7 +390,7 @@ done:
     return handle;
 }
 
-/* call_later for a delay that is neither a float nor an int, or a loop with a time or a call_at of its own. */
+/* call_later for a delay that is not exactly a float or an int, or a loop with a time or a call_at of its own. */
 static PyObject *
 loop_call_later_by_objects(struct loop *loop, struct call_args *call)
 {

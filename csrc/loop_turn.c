@@ -120,9 +120,7 @@ static int
 loop_turn(struct loop *loop)
 {
     int64_t timeout_ns;
-    if (loop->ready.count == 0) {
-        Py_CLEAR(loop->snapshot.spare);
-    }
+    context_snapshot_begin_turn(loop); /* before it is seen whether anything is queued */
     if (loop_timeout_ns(loop, &timeout_ns) < 0) {
         return -1;
     }
@@ -156,6 +154,6 @@ loop_method_run_turns(PyObject *self, PyObject *Py_UNUSED(ignored))
     while (result == 0 && (result = loop_turn(loop)) == 0 && !loop->is_stopping) {
     }
     Py_CLEAR(loop->future_kwargs);
-    Py_CLEAR(loop->snapshot.spare);
+    context_snapshot_forget(&loop->snapshot);
     return result < 0 ? NULL : Py_NewRef(Py_None);
 }

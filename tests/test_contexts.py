@@ -51,7 +51,22 @@ def run_all(loop):
         loop.run_forever()
 
 
-def test_no_callback_sees_what_another_sets(loop, schedule):
+@pytest.fixture(params=["before it runs", "while it runs"])
+def run_with(request, loop):
+    """Call a function, before the loop runs or in a callback (only there do handles share); run what it schedules."""
+
+    def run_with(start):
+        if request.param == "before it runs":
+            contextvars.copy_context().run(start)
+        else:
+            loop.call_soon(start)
+        loop.call_later(0.01, loop.stop)
+        loop.run_forever()
+
+    return run_with
+
+
+def test_no_callback_sees_what_another_sets(loop, schedule, run_with):
     seen = []
 
     def callback(number):
@@ -60,11 +75,13 @@ def test_no_callback_sees_what_another_sets(loop, schedule):
             VAR.set(number)
             seen.append(VAR.get())
 
-    token = VAR.set("before")
-    for number in range(7):
-        schedule(loop, lambda number=number: callback(number))
-    VAR.reset(token)
-    run_all(loop)
+    def start():
+        token = VAR.set("before")
+        for number in range(7):
+            schedule(loop, lambda number=number: callback(number))
+        VAR.reset(token)
+
+    run_with(start)
     expected = []
     for number in range(7):
         expected += ["before", number] if number % 3 else ["before"]
@@ -72,20 +89,25 @@ def test_no_callback_sees_what_another_sets(loop, schedule):
     assert VAR.get() == "unset"
 
 
-def test_each_handle_is_of_the_moment_it_was_made(loop, schedule):
+def test_each_handle_is_of_the_moment_it_was_made(loop, schedule, run_with):
+    def start():
+        for value in ["one", "one", "two", "one", "two", "two"]:
+            VAR.set(value)
+            schedule(loop, lambda: seen.append(VAR.get()))
+        VAR.set("later")
+
     seen = []
-    for value in ["one", "one", "two", "one", "two", "two"]:
-        VAR.set(value)
-        schedule(loop, lambda: seen.append(VAR.get()))
-    VAR.set("later")
-    run_all(loop)
+    run_with(start)
     assert seen == ["one", "one", "two", "one", "two", "two"]
 
 
-def test_no_two_handles_have_one_context(loop, schedule):
-    handles = [schedule(loop, lambda: None) for _ in range(4)]
-    before = [handle.get_context() for handle in handles[:2]]
-    run_all(loop)
+def test_no_two_handles_have_one_context(loop, schedule, run_with):
+    def start():
+        handles.extend(schedule(loop, lambda: None) for _ in range(4))
+        before.extend(handle.get_context() for handle in handles[:2])
+
+    handles, before = [], []
+    run_with(start)
     contexts = [handle.get_context() for handle in handles]
     assert contexts[:2] == before
     assert contexts[0] is before[0] and contexts[1] is before[1]
@@ -93,8 +115,8 @@ def test_no_two_handles_have_one_context(loop, schedule):
     assert all(handle._context is context for handle, context in zip(handles, contexts))
 
 
-def test_the_context_that_a_handle_shows_is_the_one_it_runs_in(loop, schedule):
-    handles, seen = [], []
+def test_the_context_that_a_handle_shows_is_the_one_it_runs_in(loop, schedule, run_with):
+    handles, seen, shown_early = [], [], []
 
     def callback(number):
         VAR.set(number)
@@ -102,15 +124,17 @@ def test_the_context_that_a_handle_shows_is_the_one_it_runs_in(loop, schedule):
             handles[number].get_context().run(int)
         seen.append(handles[number].get_context()[VAR])
 
-    for number in range(4):
-        handles.append(schedule(loop, lambda number=number: callback(number)))
-    shown_early = handles[0].get_context()
-    shown_early.run(VAR.set, "from outside")
-    assert handles[1].get_context().get(VAR) != "from outside"
-    run_all(loop)
+    def start():
+        for number in range(4):
+            handles.append(schedule(loop, lambda number=number: callback(number)))
+        shown_early.append(handles[0].get_context())
+        shown_early[0].run(VAR.set, "from outside")
+        assert handles[1].get_context().get(VAR) != "from outside"
+
+    run_with(start)
     assert seen == [0, 1, 2, 3]
     assert [handle.get_context()[VAR] for handle in handles] == [0, 1, 2, 3]
-    assert shown_early[VAR] == 0
+    assert shown_early[0][VAR] == 0
 
 
 def test_a_context_that_is_entered_already(loop, loop_errors, schedule):
@@ -184,26 +208,26 @@ def test_other_threads_have_their_own(loop):
     assert sorted(seen) == ["the loop's"] * 2 + ["the thread's"] * 3
 
 
-def test_values_live_as_long_as_the_handles(loop, schedule):
-    def make():
+def test_values_live_as_long_as_the_handles(loop, schedule, run_with):
+    def start():
         value = Value()
         token = VAR.set(value)
-        handles = [schedule(loop, int) for _ in range(4)]
+        handles.extend(schedule(loop, int) for _ in range(4))
         VAR.reset(token)
-        return weakref.ref(value), handles
+        values.append(weakref.ref(value))
+        handles[0].cancel()
+        del handles[:2]
 
-    value, handles = make()
-    handles[0].cancel()
-    del handles[:2]
-    run_all(loop)
+    handles, values = [], []
+    run_with(start)
     gc.collect()
-    assert value() is not None
+    assert values[0]() is not None
     handles.clear()
     gc.collect()
-    assert value() is None
+    assert values[0]() is None
 
 
-def test_values_die_with_the_last_callback(loop, schedule):
+def test_values_die_with_the_last_callback(loop, schedule, run_with):
     alive = []
 
     def make():
@@ -213,9 +237,11 @@ def test_values_die_with_the_last_callback(loop, schedule):
             schedule(loop, lambda: None)
         return weakref.ref(value)
 
-    value = contextvars.copy_context().run(make)
-    schedule(loop, lambda: alive.append(value() is not None))
-    run_all(loop)
+    def start():
+        value = contextvars.copy_context().run(make)
+        loop.call_later(0.001, lambda: alive.append(value() is not None))
+
+    run_with(start)
     assert alive == [False]
 
 
@@ -244,7 +270,7 @@ def test_no_value_is_kept_by_a_loop_that_waits_or_stops(loop, waits):
     assert (alive, handles, values[0]()) == ([False] if waits else [], [], None)
 
 
-def test_a_token_is_of_the_callback_that_set_it(loop, schedule):
+def test_a_token_is_of_the_callback_that_set_it(loop, schedule, run_with):
     """Also when what it set was there before, so that the context looks as if nothing had been set."""
     tokens, errors = [], []
 
@@ -256,14 +282,16 @@ def test_a_token_is_of_the_callback_that_set_it(loop, schedule):
                 errors.append(str(error).split(" was created ")[1])
         tokens[:] = [VAR.set(VAR.get())]
 
-    VAR.set("before")
-    for _ in range(3):
-        schedule(loop, callback)
-    run_all(loop)
+    def start():
+        VAR.set("before")
+        for _ in range(3):
+            schedule(loop, callback)
+
+    run_with(start)
     assert errors == ["in a different Context"] * 2
 
 
-def test_a_shown_context_is_nobody_elses(loop):
+def test_a_shown_context_is_nobody_elses(loop, run_with):
     """It is gone when its handle is, before the next one runs."""
     shown, alive = [], []
 
@@ -271,29 +299,132 @@ def test_a_shown_context_is_nobody_elses(loop):
         alive.append(any(context() is not None for context in shown))
         shown.append(weakref.ref(handles.pop(0).get_context()))
 
-    handles = [loop.call_soon(callback) for _ in range(4)]
-    run_all(loop)
+    def start():
+        handles.extend(loop.call_soon(callback) for _ in range(4))
+
+    handles = []
+    run_with(start)
     assert alive == [False] * 4
 
 
-def test_a_cycle_through_a_shared_context_is_collected(loop):
+def test_a_value_does_not_outlive_its_handles_by_more_than_a_few_turns(loop):
+    """In a loop that never waits."""
+
     def make():
         value = Value()
         VAR.set(value)
-        value.handles = [loop.call_soon(int) for _ in range(4)]
-        for handle in value.handles[1:3]:
-            handle.cancel()
+        for _ in range(2):
+            loop.call_soon(int)
+        loop.call_later(100, int).cancel()
         return weakref.ref(value)
 
-    def start():
-        loop.call_soon(loop.stop)
-        values.append(contextvars.copy_context().run(make))
+    async def main():
+        value = contextvars.copy_context().run(make)
+        for _ in range(4):
+            await asyncio.sleep(0)
+        return value()
 
-    values = []
+    assert loop.run_until_complete(main()) is None
+
+
+# --- garbage that is being collected
+
+
+def when_collected(function):
+    """An object that the collector does not know, as most of C's, and that calls when it goes: amid the garbage."""
+    code = compile("1", "", "eval")
+    assert not gc.is_tracked(code)
+    return code, weakref.ref(code, lambda _: function())
+
+
+@pytest.fixture
+def no_collections():
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_a_callback_scheduled_by_garbage_that_has_a_handle(loop, schedule, no_collections):
+    def start():
+        VAR.set("the callback's")
+        garbage = []
+        code, watch = when_collected(lambda: schedule(loop, lambda: seen.append(VAR.get())))
+        garbage += [garbage, loop.call_later(100, int), code]
+        garbage[1].cancel()
+        del garbage, code
+        gc.collect()
+        assert watch() is None
+
+    seen = []
     loop.call_soon(start)
+    loop.call_later(0.01, loop.stop)
+    loop.run_forever()
+    assert seen == ["the callback's"]
+
+
+def test_a_context_shown_by_garbage_that_has_a_handle_that_ran(loop, no_collections):
+    class Part:
+        pass
+
+    def make():
+        argument = []
+        part = Part()
+        part.handle = loop.call_soon(lambda _: None, argument)
+        part.code, watch = when_collected(lambda: shown.append(others[0].get_context()))
+        argument.append(part)
+        return watch
+
+    shown = []
+    VAR.set("the callback's")
+    watch = make()
+    others = [loop.call_later(100, int) for _ in range(2)]
+    loop.call_later(0.01, loop.stop)
     loop.run_forever()
     gc.collect()
-    assert [value() for value in values] == [None]
+    assert watch() is None
+    assert [context.run(VAR.get) for context in shown] == ["the callback's"]
+
+
+def test_a_context_shown_by_a_collection_for_want_of_memory(loop, loop_errors):
+    """The handle runs in the one that it has shown."""
+    testcapi = pytest.importorskip("_testcapi", reason="only there can an allocation be made to fail")
+
+    def collecting(phase, info):
+        if phase == "start":
+            shown.append(handles[0].get_context())
+
+    def start():
+        VAR.set("the callback's")
+        for failing in range(12):
+            handles[:] = [loop.call_soon(VAR.set, failing) for _ in range(2)]
+            kept.extend(handles)
+            run = handles[0]._run
+            testcapi.set_nomemory(failing, failing + 1)
+            try:
+                run()
+            except MemoryError:
+                pass
+            finally:
+                testcapi.remove_mem_hooks()
+            if shown and shown[0].get(VAR) == failing:
+                times.append(shown[0] is handles[0].get_context())
+            elif shown:
+                times.append(handles[0].get_context().get(VAR) != failing)
+            shown.clear()
+
+    handles, shown, times = [], [], []
+    kept = [contextvars.copy_context() for _ in range(600)]  # CPython has some dead ones ready, which need no memory
+    gc.callbacks.append(collecting)
+    try:
+        loop.call_soon(start)
+        loop.call_later(0.01, loop.stop)
+        loop.run_forever()
+    finally:
+        gc.callbacks.remove(collecting)
+    assert kept
+    assert all(times)
+    assert all(isinstance(context["exception"], MemoryError) for context in loop_errors)
+    loop_errors.clear()
 
 
 def test_tasks_started_by_callbacks_inherit(loop):
