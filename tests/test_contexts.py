@@ -7,6 +7,7 @@ The loops make those copies late and share what is alike (csrc/context_snapshot.
 import asyncio
 import contextvars
 import gc
+import sys
 import threading
 import weakref
 
@@ -330,6 +331,12 @@ def test_a_value_does_not_outlive_its_handles_by_more_than_a_few_turns(loop):
 # --- garbage that is being collected
 
 
+shared = pytest.mark.skipif(
+    not getattr(sys, "_is_gil_enabled", lambda: True)(),
+    reason="without a GIL nothing is shared, code objects stay, and 3.13t hangs when there is no memory",
+)
+
+
 def when_collected(function):
     """An object that the collector does not know, as most of C's, and that calls when it goes: amid the garbage."""
     code = compile("1", "", "eval")
@@ -344,6 +351,7 @@ def no_collections():
     gc.enable()
 
 
+@shared
 def test_a_callback_scheduled_by_garbage_that_has_a_handle(loop, schedule, no_collections):
     def start():
         VAR.set("the callback's")
@@ -362,6 +370,7 @@ def test_a_callback_scheduled_by_garbage_that_has_a_handle(loop, schedule, no_co
     assert seen == ["the callback's"]
 
 
+@shared
 def test_a_context_shown_by_garbage_that_has_a_handle_that_ran(loop, no_collections):
     class Part:
         pass
@@ -385,6 +394,7 @@ def test_a_context_shown_by_garbage_that_has_a_handle_that_ran(loop, no_collecti
     assert [context.run(VAR.get) for context in shown] == ["the callback's"]
 
 
+@shared
 def test_a_context_shown_by_a_collection_for_want_of_memory(loop, loop_errors):
     """The handle runs in the one that it has shown."""
     testcapi = pytest.importorskip("_testcapi", reason="only there can an allocation be made to fail")
